@@ -1,0 +1,88 @@
+"""What an agent is, and how one plays an episode."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import gymnasium
+
+from hpl_gym.wrappers.react import ReActWrapper, ThoughtAction, parse_reply
+from hpl_gym.wrappers.transcript import Conversation, TranscriptWrapper
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What an agent answers.
+
+    Attributes:
+        text: The whole reply, `Thought: ...` and `Action: ...`.
+        token_ids: The tokens a language model produced; empty for other agents.
+        logprobs: Log-probability of each of these tokens, in nats, at temperature 1.
+        entropies: Entropy in nats of the distribution each token was drawn from.
+    """
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    entropies: tuple[float, ...] = ()
+
+    @cached_property
+    def parts(self) -> ThoughtAction:
+        """The reply's thought and action."""
+        return parse_reply(self.text)
+
+    @property
+    def thought(self) -> str:
+        """The reasoning in the reply."""
+        return self.parts.thought
+
+    @property
+    def action(self) -> str:
+        """The command in the reply."""
+        return self.parts.action
+
+
+class Agent(Protocol):
+    """Anything that answers a conversation."""
+
+    async def act(self, conversation: Conversation, seed: int = 0) -> Reply:
+        """Return the next reply.
+
+        Args:
+            conversation: The episode so far.
+            seed: Seed of this rollout's random choices. The same conversation and seed give the
+                same reply, whatever else is running; greedy and scripted agents do not use it.
+        """
+        ...
+
+
+def play(
+    env: gymnasium.Env[str, str], agent: Agent, *, task: Any = None, seed: int = 0
+) -> tuple[Conversation, dict[str, Any]]:
+    """Play one episode from its start to its end, for people who write scripts.
+
+    Args:
+        env: An environment of this package, as `gymnasium.make` returns it.
+        agent: Who plays.
+        task: The task, its id or its index; drawn by `seed` if None.
+        seed: Seed of the task's choice and of the agent's sampling.
+
+    Returns:
+        The conversation and the last `info` (``success``, ``score``, ``steps``, ...).
+    """
+    return asyncio.run(_play(TranscriptWrapper(ReActWrapper(env)), agent, task, seed))
+
+
+async def _play(
+    env: TranscriptWrapper, agent: Agent, task: Any, seed: int
+) -> tuple[Conversation, dict[str, Any]]:
+    _, info = env.reset(seed=seed, options=None if task is None else {"task": task})
+    over = False
+    while not over:
+        reply = await agent.act(info["conversation"], seed)
+        _, _, terminated, truncated, info = env.step(reply.text)
+        over = terminated or truncated
+    return info["conversation"], info

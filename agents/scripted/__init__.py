@@ -1,0 +1,1 @@
+"""Scripted agents: solve a benchmark from its observations and explain themselves."""

@@ -1,0 +1,12 @@
+"""HPL-Gym: long-horizon text environments whose state can be saved and restored anywhere.
+
+Importing this package registers `HPL/ALFWorld-v0`.
+"""
+
+import gymnasium
+
+gymnasium.register(
+    "HPL/ALFWorld-v0",
+    entry_point="hpl_gym.alfworld.env:ALFWorldEnv",
+    max_episode_steps=30,
+)

@@ -1,0 +1,1 @@
+"""HPL training: from expert trajectories to a trained, evaluated agent."""

@@ -1,0 +1,1 @@
+"""Sub-commands of `hpl`, one a file."""

@@ -1,0 +1,1 @@
+"""Wrappers: snapshots over any stack, transcripts, Thought / Action."""
