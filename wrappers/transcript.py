@@ -14,10 +14,18 @@ import gymnasium
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One exchange: what the agent wrote, and what the environment answered."""
+    """One exchange: what the agent wrote, and what the environment answered.
+
+    Attributes:
+        reply: The agent's whole reply.
+        observation: The environment's answer.
+        token_ids: The tokens a language model sampled for the reply, so that training sees these
+            very tokens; empty for replies that came as text.
+    """
 
     reply: str
     observation: str
+    token_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,9 +48,9 @@ class Conversation:
     observation: str
     turns: tuple[Turn, ...] = ()
 
-    def add(self, reply: str, observation: str) -> Conversation:
+    def add(self, reply: str, observation: str, token_ids: tuple[int, ...] = ()) -> Conversation:
         """Return this conversation with one more turn."""
-        return replace(self, turns=(*self.turns, Turn(reply, observation)))
+        return replace(self, turns=(*self.turns, Turn(reply, observation, token_ids)))
 
     def prefix(self, turns: int) -> Conversation:
         """Return the conversation as it was after its first `turns` turns."""

@@ -1,0 +1,159 @@
+"""From conversations to token ids: exact, stable under extension, with the agent's tokens marked.
+
+A chat template is applied piece by piece: what comes before the first reply, each reply, and what
+stands between two replies are tokenized on their own and joined. So a longer conversation always
+begins with the very tokens of a shorter one, whatever the tokenizer would merge across the seam,
+and tokens that a model sampled are kept as they were.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hpl_gym.core import HPLGymError
+from hpl_gym.wrappers.transcript import Conversation
+
+_SYSTEM, _FIRST, _REPLY, _OBSERVATION = "@system@", "@first@", "@reply@", "@observation@"
+
+
+class ChatTemplateError(HPLGymError):
+    """The tokenizer has no chat template, or one that rewrites earlier messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Token ids of a conversation.
+
+    Attributes:
+        ids: All token ids.
+        is_agent: One flag a token: written by the agent (trained on), or not (masked).
+        bounds: Ends of the pieces, ascending; ``ids[:b]`` for ``b`` in `bounds` are the contexts
+            and the completed replies.
+    """
+
+    ids: tuple[int, ...]
+    is_agent: tuple[bool, ...]
+    bounds: tuple[int, ...]
+
+
+class ChatEncoder:
+    """Encodes conversations by a tokenizer's chat template.
+
+    Args:
+        tokenizer: A `transformers` tokenizer with a chat template.
+        prompt: The system prompt. Templates without a system role get it in the first user message.
+
+    Raises:
+        ChatTemplateError: The template is missing or does not only append.
+    """
+
+    def __init__(self, tokenizer: Any, prompt: str) -> None:
+        self.tokenizer = tokenizer
+        self.prompt = prompt
+        if not getattr(tokenizer, "chat_template", None):
+            raise ChatTemplateError(
+                "The tokenizer has no chat template: use an instruction-tuned model, or set "
+                "tokenizer.chat_template."
+            )
+        self._pieces()
+        self._tokens = lru_cache(maxsize=65_536)(self._tokenize)
+
+    def encode(self, conversation: Conversation, *, ask: bool) -> Encoded:
+        """Encode `conversation`.
+
+        Args:
+            conversation: The episode so far.
+            ask: True ends with the header of the agent's next reply, for generation; False ends
+                after the last reply, for training.
+        """
+        ids = list(self._tokens(self._opening(conversation.observation)))
+        flags = [False] * len(ids)
+        bounds = [len(ids)]
+        last = len(conversation.turns) - 1
+        for index, turn in enumerate(conversation.turns):
+            reply = turn.token_ids or (*self._tokens(turn.reply), *self._end)
+            ids += reply
+            flags += [True] * len(reply)
+            bounds.append(len(ids))
+            if index == last and not ask:
+                break
+            # A reply cut off by the token limit lacks its end token: the template closes it.
+            closed = tuple(reply[-len(self._end) :]) == self._end
+            between = self._tokens(self._between[0] + turn.observation + self._between[1])
+            between = between if closed else (*self._end, *between)
+            ids += between
+            flags += [False] * len(between)
+            bounds.append(len(ids))
+        return Encoded(tuple(ids), tuple(flags), tuple(bounds))
+
+    @property
+    def end_id(self) -> int:
+        """The token that ends a reply."""
+        return self._end[0]
+
+    def decode(self, ids: tuple[int, ...]) -> str:
+        """Return the text of a reply's tokens, without special tokens."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+
+    def _tokenize(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _opening(self, observation: str) -> str:
+        return self._head.replace(_FIRST, observation)
+
+    def _render(self, messages: list[dict[str, str]], ask: bool) -> str:
+        return str(
+            self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask)
+        )
+
+    def _pieces(self) -> None:
+        """Find the template's constant parts with marker texts, and check that they compose."""
+        system = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _FIRST}]
+        merged = [{"role": "user", "content": f"{_SYSTEM}\n\n{_FIRST}"}]
+        exchange = [
+            {"role": "assistant", "content": _REPLY},
+            {"role": "user", "content": _OBSERVATION},
+        ]
+        try:
+            opening, head = system, self._render(system, True)
+        except Exception:  # templates raise errors of jinja's for roles that they do not know
+            opening, head = merged, self._render(merged, True)
+        once = self._render(opening + exchange, True)
+        twice = self._render(opening + exchange + exchange, True)
+        before, found, rest = once.partition(_REPLY)
+        end_and_user, _, tail = rest.partition(_OBSERVATION)
+        composed = head + 2 * (_REPLY + end_and_user + _OBSERVATION + tail)
+        if not found or before != head or composed != twice or _SYSTEM not in head:
+            raise ChatTemplateError(
+                "The tokenizer's chat template changes earlier messages as a chat goes on, so "
+                "contexts cannot be shared; set a template that only appends."
+            )
+        end = self._tokenize(end_and_user)[0]
+        end_text = self.tokenizer.convert_ids_to_tokens(end)
+        if not end_and_user.startswith(end_text) or end not in self.tokenizer.all_special_ids:
+            raise ChatTemplateError(
+                "The tokenizer's chat template does not end replies with a special token; "
+                "set a template that does."
+            )
+        self._end = (end,)
+        self._head = head.replace(_SYSTEM, self.prompt)
+        self._between = (end_and_user.removeprefix(end_text), tail)
+
+
+def load_prompt(name_or_path: str) -> str:
+    """Return a prompt: the name of one that is shipped (``alfworld``, ``brief``), or a text file.
+
+    Raises:
+        HPLGymError: There is no such prompt.
+    """
+    shipped = Path(__file__).parent / "prompts"
+    for path in (shipped / f"{name_or_path}.md", Path(name_or_path)):
+        if path.is_file():
+            return path.read_text(encoding="utf-8").strip()
+    names = ", ".join(sorted(path.stem for path in shipped.glob("*.md")))
+    raise HPLGymError(
+        f"There is no prompt {name_or_path!r}: name a text file or one of the shipped ({names})."
+    )

@@ -1,0 +1,73 @@
+"""`hpl data`: get, make and check the benchmarks' data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from hpl_gym.core import SPLITS, DataError
+
+app = typer.Typer(help="Get, make and check the benchmarks' data.", no_args_is_help=True)
+alfworld = typer.Typer(help="ALFWorld's household games.", no_args_is_help=True)
+app.add_typer(alfworld, name="alfworld")
+
+
+@alfworld.command()
+def unpack() -> None:
+    """Unpack the archives of games in $HPL_DATA into the user's cache.
+
+    Example: `HPL_DATA=/data hpl data alfworld unpack`
+    """
+    from hpl_gym.alfworld.games import locate_or_unpack
+
+    Console().print(f"The games are in {locate_or_unpack()}")
+
+
+@alfworld.command()
+def generate(
+    folder: Annotated[Path, typer.Argument(help="Where to write; json_2.1.1 is made in it.")],
+    split: Annotated[str, typer.Option(help=f"One of {', '.join(SPLITS)}.")] = "train",
+    count: Annotated[int, typer.Option(help="How many games.", min=1)] = 100,
+    rooms: Annotated[str, typer.Option(help="full or small.")] = "full",
+    seed: Annotated[int, typer.Option(help="Another seed, other games.", min=0)] = 0,
+) -> None:
+    """Write generated games as files in the benchmark's own layout.
+
+    Example: `hpl data alfworld generate games --split valid_seen --count 20`
+    """
+    from hpl_gym.alfworld.generate import write_games
+
+    paths = write_games(folder, split, count, rooms=rooms, seed=seed)
+    Console().print(f"{len(paths)} games written below {folder / 'json_2.1.1' / split}")
+
+
+@alfworld.command()
+def verify() -> None:
+    """Read every real game and count the playable ones by split and task type.
+
+    Example: `ALFWORLD_DATA=/data/alfworld hpl data alfworld verify`
+    """
+    from collections import Counter
+
+    from hpl_gym.alfworld.games import locate, real_tasks
+
+    root = locate()
+    counts = {}
+    for split in SPLITS:
+        try:
+            counts[split] = Counter(task.task_type for task in real_tasks(root, split))
+        except DataError:
+            counts[split] = Counter()
+    table = Table(title=f"Playable games in {root}")
+    table.add_column("task type")
+    for split in SPLITS:
+        table.add_column(split, justify="right")
+    for kind in sorted(set().union(*counts.values())):
+        table.add_row(kind, *(str(counts[split][kind]) for split in SPLITS))
+    table.add_section()
+    table.add_row("all", *(str(counts[split].total()) for split in SPLITS))
+    Console().print(table)

@@ -1,0 +1,61 @@
+"""`hpl eval`: success rates with intervals, by task type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from hpl_gym.trainers.commands.options import ConfigOption, RunOption, Settings, settings_of
+from hpl_gym.trainers.commands.stages import DEFAULT_RUN
+from hpl_gym.trainers.statistics import Rate
+
+
+def evaluation(
+    overrides: Settings = None,
+    agent: Annotated[
+        str,
+        typer.Option(help="random, scripted, informed, sft, train, or a model folder or hub name."),
+    ] = "train",
+    name: Annotated[str | None, typer.Option(help="What to call the result.")] = None,
+    run: RunOption = DEFAULT_RUN,
+    config: ConfigOption = None,
+) -> None:
+    """Evaluate an agent: success rate by task type, with 95 % intervals.
+
+    Examples: `hpl eval --agent scripted --run runs/mine`,
+    `hpl eval --agent sft --run runs/mine eval.splits='[valid_seen,valid_unseen]'`
+    """
+    from hpl_gym.trainers.evaluate import evaluate
+
+    settings = settings_of(run, config, overrides)
+    who = str(run / agent / "model") if agent in {"sft", "train"} else agent
+    label = name or (agent if "/" not in agent else Path(agent).name)
+    result = evaluate(settings, run, who, label)
+    for split, rates in result["splits"].items():
+        Console().print(success_table(f"{split}: success", {label: rates}))
+    Console().print(f"Written to {run / 'eval' / label / 'result.json'}")
+
+
+def success_table(title: str, agents: dict[str, dict[str, Any]]) -> Table:
+    """Return a table of success rates: a row a task type, a column an agent.
+
+    Args:
+        title: The table's title.
+        agents: For each agent its rates by task type, as `evaluate` returns them for a split.
+    """
+    table = Table(title=title)
+    table.add_column("task type")
+    table.add_column("episodes", justify="right")
+    for agent in agents:
+        table.add_column(agent, justify="right")
+    types = list(next(iter(agents.values())))
+    for kind in [*types[1:], types[0]]:
+        if kind == "all":
+            table.add_section()
+        rates = [Rate(**agent[kind]) for agent in agents.values()]
+        table.add_row(kind, str(rates[0].episodes), *map(str, rates))
+    return table

@@ -1,0 +1,122 @@
+"""`hpl quickstart`: the whole method once, small, on this machine."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from hpl_gym.trainers.commands.evaluation import success_table
+from hpl_gym.trainers.commands.options import Settings, settings_of
+from hpl_gym.trainers.commands.stages import _needs_train_extra
+from hpl_gym.trainers.progress import console
+from hpl_gym.trainers.records import write_json
+
+
+def quickstart(
+    overrides: Settings = None,
+    games: Annotated[
+        Literal["generated", "real"],
+        typer.Option(help="Generated household games, or the benchmark's own from $HPL_DATA."),
+    ] = "generated",
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of the run; default runs/quickstart[-real].")
+    ] = None,
+) -> None:
+    """Run the whole method with small settings: experts, SFT, exploration, pairs, HPL, evaluation.
+
+    Ends with a table of random, SFT and HPL success. A run that was stopped goes on where it was.
+
+    Examples: `hpl quickstart`, `HPL_DATA=/data hpl quickstart --games real`
+    """
+    _needs_train_extra()
+    from hpl_gym.trainers.evaluate import evaluate
+    from hpl_gym.trainers.experts import collect_experts
+    from hpl_gym.trainers.explore import explore
+    from hpl_gym.trainers.hpl import train
+    from hpl_gym.trainers.preferences import make_pairs
+    from hpl_gym.trainers.sft import sft
+
+    began = time.monotonic()
+    preset = "quickstart" if games == "generated" else "real"
+    run = run or Path("runs") / ("quickstart" if games == "generated" else "quickstart-real")
+    own = run / "config.yaml"
+    if games == "real":
+        from hpl_gym.alfworld.games import locate_or_unpack
+
+        locate_or_unpack()
+    config = settings_of(run, None if own.is_file() else preset, overrides)
+
+    stages: dict[str, dict[str, Any]] = {}
+    for number, (name, stage) in enumerate(
+        {
+            "experts": collect_experts,
+            "sft": sft,
+            "explore": explore,
+            "pairs": make_pairs,
+            "train": train,
+        }.items(),
+        1,
+    ):
+        console.rule(f"{number} of 6: {name}", align="left")
+        stages[name] = stage(config, run)
+    console.rule("6 of 6: eval", align="left")
+    results = {
+        label: evaluate(config, run, agent, label.lower())
+        for label, agent in {
+            "random": "random",
+            "SFT": str(run / "sft" / "model"),
+            "HPL": str(run / "train" / "model"),
+        }.items()
+    }
+    out = Console()
+    out.print(_stage_table(stages, results, run))
+    for split in config.eval.splits:
+        rates = {label: result["splits"][split] for label, result in results.items()}
+        out.print(success_table(f"Success on {games} {split} games, 95 % interval", rates))
+    seconds = round(time.monotonic() - began, 1)
+    write_json(
+        run / "result.json",
+        {"games": games, "results": results, "seconds_of_this_call": seconds},
+    )
+    out.print(f"{seconds / 60:.1f} minutes. Everything is in {run}/, the table in result.json.")
+    out.print(f"Next: hpl eval --run {run} --agent scripted, or edit {own} and train again.")
+
+
+def _stage_table(
+    stages: dict[str, dict[str, Any]], results: dict[str, dict[str, Any]], run: Path
+) -> Table:
+    import json
+
+    experts, sft, explore, pairs, train = stages.values()
+    table = Table(title="What was done")
+    for column, justify in (("stage", "left"), ("result", "left"), ("seconds", "right")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    table.add_row("experts", f"{experts['solved']} of {experts['played']} tasks", _seconds(experts))
+    table.add_row(
+        "sft",
+        f"{sft['parameters'] / 1e6:.1f} M parameters, {sft['steps']} steps, loss {sft['loss']:.3f}",
+        _seconds(sft),
+    )
+    table.add_row(
+        "explore",
+        f"{explore['branches']} branches, {explore['values']} values, "
+        f"{explore['model_calls']} model calls, {explore['env_steps']} environment steps",
+        _seconds(explore),
+    )
+    kept = ", ".join(f"{count} {level}" for level, count in pairs["kept"].items())
+    table.add_row("pairs", kept, _seconds(pairs))
+    steps = " + ".join(map(str, train["steps"]))
+    table.add_row("train", f"{steps} steps in three phases", _seconds(train))
+    for label in results:
+        manifest = json.loads((run / "eval" / label.lower() / "manifest.json").read_text())
+        table.add_row(f"eval {label}", "", _seconds(manifest))
+    return table
+
+
+def _seconds(manifest: dict[str, Any]) -> str:
+    return f"{manifest['seconds']:.1f}"

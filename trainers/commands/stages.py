@@ -1,0 +1,81 @@
+"""`hpl experts`, `sft`, `explore`, `pairs`, `train`: each reads the last one's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hpl_gym.trainers.commands.options import ConfigOption, RunOption, Settings, settings_of, show
+
+DEFAULT_RUN = Path("runs/quickstart")
+
+
+def experts(
+    overrides: Settings = None, run: RunOption = DEFAULT_RUN, config: ConfigOption = None
+) -> None:
+    """Collect expert trajectories from a scripted expert.
+
+    Example: `hpl experts --run runs/mine experts.count=500 experts.mode=informed`
+    """
+    from hpl_gym.trainers.experts import collect_experts
+
+    show("experts", collect_experts(settings_of(run, config, overrides), run))
+
+
+def sft(
+    overrides: Settings = None, run: RunOption = DEFAULT_RUN, config: ConfigOption = None
+) -> None:
+    """Clone the experts (stage 0): the reference policy.
+
+    Example: `hpl sft --run runs/mine sft.model=Qwen/Qwen2.5-1.5B-Instruct sft.lr=1.0e-5`
+    """
+    _needs_train_extra()
+    from hpl_gym.trainers.sft import sft as stage
+
+    show("sft", stage(settings_of(run, config, overrides), run))
+
+
+def explore(
+    overrides: Settings = None, run: RunOption = DEFAULT_RUN, config: ConfigOption = None
+) -> None:
+    """Explore with the reference policy from every expert step, and value group ends (stage 1).
+
+    Example: `hpl explore --run runs/mine explore.count=100 explore.rollouts=5`
+    """
+    _needs_train_extra()
+    from hpl_gym.trainers.explore import explore as stage
+
+    show("explore", stage(settings_of(run, config, overrides), run))
+
+
+def pairs(
+    overrides: Settings = None, run: RunOption = DEFAULT_RUN, config: ConfigOption = None
+) -> None:
+    """Make trajectory, step and group preference pairs.
+
+    Example: `hpl pairs --run runs/mine pairs.min_gap=0.1`
+    """
+    from hpl_gym.trainers.preferences import make_pairs
+
+    show("pairs", make_pairs(settings_of(run, config, overrides), run))
+
+
+def train(
+    overrides: Settings = None, run: RunOption = DEFAULT_RUN, config: ConfigOption = None
+) -> None:
+    """Train with behaviour cloning and DPO at three levels, over the curriculum (stage 2).
+
+    Example: `hpl train --run runs/mine train.lr=3.0e-6 train.beta=0.3`
+    """
+    _needs_train_extra()
+    from hpl_gym.trainers.hpl import train as stage
+
+    show("train", stage(settings_of(run, config, overrides), run))
+
+
+def _needs_train_extra() -> None:
+    from importlib.util import find_spec
+
+    from hpl_gym.core import MissingExtraError
+
+    if not (find_spec("torch") and find_spec("transformers")):
+        raise MissingExtraError("This command needs the train extra: pip install 'hpl-gym[train]'.")

@@ -1,0 +1,120 @@
+"""Evaluation: an agent plays a split's tasks, the same ones in the same order everywhere."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from hpl_gym.agents.agent import Agent
+from hpl_gym.agents.human import HumanAgent
+from hpl_gym.agents.random import RandomAgent
+from hpl_gym.agents.scripted import expert
+from hpl_gym.core import Task, TextEnv
+from hpl_gym.trainers.config import Config
+from hpl_gym.trainers.progress import bar
+from hpl_gym.trainers.records import Stage, digest, read_records, write_json
+from hpl_gym.trainers.rollout import Simulator, in_order, rollout, to_record
+from hpl_gym.trainers.statistics import summarize
+from hpl_gym.trainers.value import stream
+
+SCRIPTED = {"scripted": "search", "informed": "informed"}
+
+
+def evaluate(config: Config, run: Path, agent: str, name: str) -> dict[str, Any]:
+    """Let `agent` play and write ``eval/<name>/`` (``episodes.jsonl``, ``result.json``).
+
+    Args:
+        config: The run's settings.
+        run: The run's folder.
+        agent: ``random``, ``scripted``, ``informed``, or a language model's folder or hub name.
+        name: What to call the result.
+
+    Returns:
+        ``{"agent", "splits": {split: {"all" | task type: rate with interval}}, "mean_turns"}``.
+    """
+    settings = config.eval
+    values = config.model_dump(mode="json")
+    sections = {key: values[key] for key in ("seed", "env", "eval")}
+    if agent != "random" and agent not in SCRIPTED:
+        weights = sorted(Path(agent).glob("*.safetensors"))
+        sections |= {
+            "prompt": config.prompt,
+            "max_new_tokens": config.max_new_tokens,
+            "model": digest(weights) if weights else agent,
+        }
+    stage = Stage(run / "eval" / name, {"agent": agent, **sections})
+    if not stage.finished:
+        _play_all(config, stage, agent)
+    episodes = list(read_records(stage.folder / "episodes.jsonl"))
+    result = {
+        "agent": agent,
+        "splits": {
+            split: summarize(one for one in episodes if one["split"] == split)
+            for split in settings.splits
+        },
+        "mean_turns": round(sum(len(one["turns"]) for one in episodes) / max(1, len(episodes)), 2),
+    }
+    write_json(stage.folder / "result.json", result)
+    if not stage.finished:
+        stage.finish()
+    return result
+
+
+def _play_all(config: Config, stage: Stage, agent: str) -> None:
+    settings = config.eval
+    known = stage.keys("episodes")
+    model = None if agent in SCRIPTED else make_agent(config, agent, None, settings.temperature)
+
+    async def work(task: Task) -> dict[str, Any]:
+        env, limit = config.env.make(task.split)
+        simulator = Simulator(env, limit)
+        start = simulator.start(task)
+        player = model or make_agent(config, agent, env, settings.temperature)
+        seed = stream(config.seed, "eval", task.task_id)
+        states = await rollout(simulator, player, start, seed=seed)
+        return to_record(states, key=task.task_id, split=task.split)
+
+    for split in settings.splits:
+        tasks = config.env.make(split)[0].tasks()[: settings.count]
+        left = [task for task in tasks if task.task_id not in known]
+        with bar(
+            f"eval {stage.folder.name} {split}", len(tasks), len(tasks) - len(left)
+        ) as progress:
+            solved = 0
+
+            def done(task: Task, record: dict[str, Any], progress: Any = progress) -> None:
+                nonlocal solved
+                stage.append("episodes", record)
+                solved += record["success"]
+                progress.advance()
+                progress.note(f"{solved} solved")
+
+            asyncio.run(in_order(left, work, done, settings.concurrency))
+
+
+def make_agent(config: Config, agent: str, env: TextEnv | None, temperature: float) -> Agent:
+    """Return the agent that a name or a model folder means.
+
+    Args:
+        config: The run's settings.
+        agent: ``human``, ``random``, ``scripted``, ``informed``, or a model's folder or hub name.
+        env: The environment, set to the task that is played; only ``informed`` looks into it.
+        temperature: A language model's sampling temperature.
+    """
+    if agent == "human":
+        return HumanAgent()
+    if agent == "random":
+        return RandomAgent()
+    if agent in SCRIPTED:
+        assert env is not None
+        return expert(env, SCRIPTED[agent])
+    from hpl_gym.agents.language_model import load_agent
+
+    return load_agent(
+        agent,
+        prompt=config.prompt,
+        temperature=temperature,
+        max_new_tokens=config.max_new_tokens,
+        device=config.device,
+    )

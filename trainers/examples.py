@@ -1,0 +1,83 @@
+"""Token sequences to train on: which tokens count, how they are batched, how they are scored."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from hpl_gym.agents.chat import ChatEncoder
+from hpl_gym.trainers.losses import summed_logprobs
+from hpl_gym.wrappers.transcript import Conversation
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One sequence.
+
+    Attributes:
+        ids: Token ids.
+        counts: One flag a token: the loss is taken on it, or not.
+    """
+
+    ids: tuple[int, ...]
+    counts: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Right-padded sequences.
+
+    Attributes:
+        ids: Shape (rows, tokens).
+        attention: 1 where there is a token, 0 at padding, same shape.
+        counts: True where the loss is taken, same shape.
+    """
+
+    ids: torch.Tensor
+    attention: torch.Tensor
+    counts: torch.Tensor
+
+
+def example(encoder: ChatEncoder, conversation: Conversation, first_turn: int = 0) -> Example:
+    """Return the sequence of a conversation; the agent's tokens from `first_turn` on count."""
+    encoded = encoder.encode(conversation, ask=False)
+    # Each turn adds two bounds (reply, observation), so a turn's reply starts at bound 2 * turn.
+    start = encoded.bounds[2 * first_turn]
+    counts = tuple(flag and place >= start for place, flag in enumerate(encoded.is_agent))
+    return Example(encoded.ids, counts)
+
+
+def collate(examples: Sequence[Example], device: torch.device | str = "cpu") -> Batch:
+    """Pad sequences to one length."""
+    width = max(len(one.ids) for one in examples)
+    ids = torch.zeros(len(examples), width, dtype=torch.long)
+    attention = torch.zeros(len(examples), width, dtype=torch.long)
+    counts = torch.zeros(len(examples), width, dtype=torch.bool)
+    for row, one in enumerate(examples):
+        ids[row, : len(one.ids)] = torch.tensor(one.ids)
+        attention[row, : len(one.ids)] = 1
+        counts[row, : len(one.ids)] = torch.tensor(one.counts)
+    return Batch(ids.to(device), attention.to(device), counts.to(device))
+
+
+def score(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    """Return each row's summed log-probability of the tokens that count, shape (rows,)."""
+    logits = model(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False).logits
+    return summed_logprobs(logits, batch.ids, batch.counts)
+
+
+def batches(examples: Sequence[Example], size: int, rng: random.Random) -> list[list[Example]]:
+    """Shuffle into batches whose sequences have similar lengths, so that little is padded."""
+    order = list(range(len(examples)))
+    rng.shuffle(order)
+    span = 16 * size
+    groups = []
+    for start in range(0, len(order), span):
+        chunk = sorted(order[start : start + span], key=lambda index: len(examples[index].ids))
+        groups += [chunk[at : at + size] for at in range(0, len(chunk), size)]
+    rng.shuffle(groups)
+    return [[examples[index] for index in group] for group in groups]

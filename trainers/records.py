@@ -1,0 +1,169 @@
+"""A stage's folder: a manifest and append-only JSON Lines that a killed run takes up again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from hpl_gym.core import HPLGymError
+
+PACKAGES = ("hpl-gym", "gymnasium", "alfworld", "torch", "transformers")
+
+
+class StageError(HPLGymError):
+    """A stage's folder is missing, unfinished, or was made with another configuration."""
+
+
+class Stage:
+    """One stage's output folder, ``runs/<name>/<stage>``.
+
+    Opening a folder that exists goes on where it stopped. Records have a ``key``; those already
+    there need not be made again. A line torn by a crash is cut off.
+
+    Args:
+        folder: Where to write; made if need be.
+        config: Everything that decides the stage's output; kept in ``manifest.json``.
+
+    Raises:
+        StageError: The folder was begun with another configuration.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self._started, self._before = time.monotonic(), 0.0
+        folder.mkdir(parents=True, exist_ok=True)
+        self.manifest: dict[str, Any] = {
+            "stage": folder.name,
+            "finished": False,
+            "config": json.loads(json.dumps(config)),
+            "packages": versions(),
+            "machine": {"system": platform.system(), "cores": os.cpu_count()},
+            "seconds": 0.0,
+        }
+        path = folder / "manifest.json"
+        if path.is_file():
+            before = json.loads(path.read_text())
+            changed = _differences(before["config"], self.manifest["config"])
+            if changed:
+                raise StageError(
+                    f"{folder} was made with another configuration ({'; '.join(changed)}): "
+                    "use the same settings to go on, or another run name to start anew."
+                )
+            self.manifest = before
+        else:
+            self._write()
+        self._before = float(self.manifest["seconds"])
+
+    @property
+    def finished(self) -> bool:
+        """Whether the stage has nothing left to do."""
+        return bool(self.manifest["finished"])
+
+    def keys(self, name: str) -> set[str]:
+        """Return the keys of the complete records in ``<name>.jsonl``, repairing a torn end."""
+        path = self.folder / f"{name}.jsonl"
+        if path.is_file():
+            content = path.read_bytes()
+            whole = content[: content.rfind(b"\n") + 1]
+            if len(whole) < len(content):
+                os.truncate(path, len(whole))
+        else:
+            path.touch()
+        return {record["key"] for record in read_records(path)}
+
+    def append(self, name: str, record: Mapping[str, Any]) -> None:
+        """Append one record to ``<name>.jsonl``, as one line."""
+        line = json.dumps(record, ensure_ascii=False) + "\n"
+        with (self.folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(line)
+
+    def finish(self, **results: Any) -> dict[str, Any]:
+        """Write `results` into the manifest and mark the stage as finished.
+
+        Returns:
+            The manifest.
+        """
+        self.manifest |= results
+        self.manifest["finished"] = True
+        self._write()
+        return self.manifest
+
+    def _write(self) -> None:
+        seconds = self._before + time.monotonic() - self._started
+        self.manifest["seconds"] = round(seconds, 3)
+        write_json(self.folder / "manifest.json", self.manifest)
+
+
+def read_records(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of a JSON Lines file.
+
+    Raises:
+        StageError: A line is not JSON.
+    """
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise StageError(f"{path}, line {number}, is not a record: {error}.") from error
+
+
+def finished_manifest(folder: Path, command: str) -> dict[str, Any]:
+    """Return the manifest of an earlier stage that the next one reads.
+
+    Args:
+        folder: The earlier stage's folder.
+        command: The command that makes it, for the error.
+
+    Raises:
+        StageError: It is not there, or not finished.
+    """
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise StageError(f"{folder} does not exist yet: run `hpl {command}` first.")
+    manifest: dict[str, Any] = json.loads(path.read_text())
+    if not manifest["finished"]:
+        raise StageError(f"{folder} is not finished: run `hpl {command}` again to complete it.")
+    return manifest
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def digest(paths: list[Path]) -> str:
+    """Return a SHA-256 over the contents of files, in the order given (16 hex digits)."""
+    total = hashlib.sha256()
+    for path in paths:
+        total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()[:16]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the installed packages that decide results."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    keys = sorted(set(before) | set(now))
+    return [
+        f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
+        for key in keys
+        if before.get(key) != now.get(key)
+    ]

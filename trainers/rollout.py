@@ -1,0 +1,197 @@
+"""Episodes as values: start, step and roll out from any state."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from hpl_gym.agents.agent import Agent, Reply
+from hpl_gym.core import HPLGymError, Snapshot, Task, TextEnv
+from hpl_gym.wrappers.react import parse_reply
+from hpl_gym.wrappers.transcript import Conversation
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class TrajectoryError(HPLGymError):
+    """A recorded trajectory does not replay in this environment."""
+
+
+@dataclass(frozen=True)
+class State:
+    """An episode at one point, as agent and environment have it.
+
+    Attributes:
+        conversation: What the agent has seen.
+        snapshot: What the environment restores.
+        truncated: Whether the turn limit is reached without an end.
+    """
+
+    conversation: Conversation
+    snapshot: Snapshot
+    truncated: bool
+
+    @property
+    def over(self) -> bool:
+        """Whether the episode has ended or run out of turns."""
+        return self.snapshot.terminated or self.truncated
+
+    @property
+    def reward(self) -> float:
+        """The outcome reward in [0, 1]; 0.0 before the end and where turns ran out."""
+        return self.snapshot.score
+
+    @property
+    def success(self) -> bool:
+        """Whether the task was solved."""
+        return self.snapshot.terminated and self.snapshot.score == 1.0
+
+
+class Simulator:
+    """Steps states of one task: any number of rollouts share one environment.
+
+    Args:
+        env: A bare environment.
+        limit: Turn limit of an episode.
+
+    Attributes:
+        steps: Environment steps taken so far.
+    """
+
+    def __init__(self, env: TextEnv, limit: int) -> None:
+        self.env = env
+        self.limit = limit
+        self.steps = 0
+
+    def start(self, task: Task | str | int) -> State:
+        """Begin an episode of `task`; this simulator then steps states of this task."""
+        observation, info = self.env.reset(options={"task": task})
+        conversation = Conversation(
+            self.env.env_id, info["task_id"], info["task_type"], info["instruction"], observation
+        )
+        return State(conversation, self.env.snapshot(), False)
+
+    def step(self, state: State, reply: Reply) -> State:
+        """Return the state after `reply`, whatever was stepped before."""
+        self.env.restore(state.snapshot)
+        observation, _, terminated, _, info = self.env.step(parse_reply(reply.text).action)
+        self.steps += 1
+        return State(
+            state.conversation.add(reply.text, observation, reply.token_ids),
+            self.env.snapshot(),
+            not terminated and info["steps"] >= self.limit,
+        )
+
+
+async def rollout(
+    simulator: Simulator, agent: Agent, state: State, *, turns: int | None = None, seed: int = 0
+) -> list[State]:
+    """Let `agent` go on from `state`.
+
+    Args:
+        simulator: A simulator of the state's task.
+        agent: Who acts.
+        state: Where to begin.
+        turns: How many turns at most; None goes on to the end.
+        seed: Seed of the agent's sampling.
+
+    Returns:
+        The states reached, `state` first.
+    """
+    states = [state]
+    while not states[-1].over and (turns is None or len(states) <= turns):
+        reply = await agent.act(states[-1].conversation, seed)
+        states.append(simulator.step(states[-1], reply))
+    return states
+
+
+def to_record(states: list[State], **extra: Any) -> dict[str, Any]:
+    """Return the trajectory through `states` (from a first state on) as a record."""
+    last = states[-1]
+    conversation = last.conversation
+    return {
+        **extra,
+        "task_id": conversation.task_id,
+        "task_type": conversation.task_type,
+        "instruction": conversation.instruction,
+        "observation": conversation.observation,
+        "turns": [turn_record(state.conversation) for state in states[1:]],
+        "snapshots": [state.snapshot.digest[:16] for state in states],
+        "reward": last.reward,
+        "success": last.success,
+    }
+
+
+def turn_record(conversation: Conversation) -> dict[str, Any]:
+    """Return the last turn of `conversation` as a record."""
+    turn = conversation.turns[-1]
+    record: dict[str, Any] = {"reply": turn.reply, "observation": turn.observation}
+    if turn.token_ids:
+        record["token_ids"] = list(turn.token_ids)
+    return record
+
+
+def to_conversation(record: dict[str, Any], env_id: str) -> Conversation:
+    """Return the conversation that a trajectory record holds."""
+    conversation = Conversation(
+        env_id,
+        record["task_id"],
+        record["task_type"],
+        record["instruction"],
+        record["observation"],
+    )
+    for turn in record["turns"]:
+        conversation = conversation.add(
+            turn["reply"], turn["observation"], tuple(turn.get("token_ids", ()))
+        )
+    return conversation
+
+
+def replay(simulator: Simulator, record: dict[str, Any]) -> list[State]:
+    """Return the states along a recorded trajectory.
+
+    Raises:
+        TrajectoryError: An observation differs from the record.
+    """
+    states = [simulator.start(record["task_id"])]
+    for number, turn in enumerate(record["turns"], 1):
+        reply = Reply(turn["reply"], tuple(turn.get("token_ids", ())))
+        states.append(simulator.step(states[-1], reply))
+        if states[-1].conversation.turns[-1].observation != turn["observation"]:
+            raise TrajectoryError(
+                f"Turn {number} of the trajectory of {record['task_id']} gives another "
+                "observation here than in the record: its games or dialect are not this run's."
+            )
+    return states
+
+
+async def in_order(
+    items: Iterable[T],
+    work: Callable[[T], Awaitable[R]],
+    done: Callable[[T, R], None],
+    concurrency: int,
+) -> None:
+    """Work on many items at a time and hand over the results in the items' order.
+
+    Args:
+        items: What to work on.
+        work: The coroutine of one item.
+        done: Called with each item and its result, in the order of `items`.
+        concurrency: Most items under work at a time.
+    """
+    free = asyncio.Semaphore(concurrency)
+
+    async def gated(item: T) -> R:
+        async with free:
+            return await work(item)
+
+    tasks = [(item, asyncio.ensure_future(gated(item))) for item in items]
+    try:
+        for item, task in tasks:
+            done(item, await task)
+    finally:
+        for _, task in tasks:
+            task.cancel()
