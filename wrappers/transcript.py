@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, SupportsFloat
 
@@ -39,6 +39,9 @@ class Conversation:
         instruction: What is to be done.
         observation: The first observation.
         turns: What followed, in order.
+        admissible: The commands that would have an effect now, where the environment knows them
+            (see ``info["admissible_actions"]``): for random and human play. It is no part of the
+            history: not compared, not in the digest.
     """
 
     env_id: str
@@ -47,14 +50,22 @@ class Conversation:
     instruction: str
     observation: str
     turns: tuple[Turn, ...] = ()
+    admissible: Sequence[str] | None = field(default=None, compare=False, repr=False)
 
-    def add(self, reply: str, observation: str, token_ids: tuple[int, ...] = ()) -> Conversation:
+    def add(
+        self,
+        reply: str,
+        observation: str,
+        token_ids: tuple[int, ...] = (),
+        admissible: Sequence[str] | None = None,
+    ) -> Conversation:
         """Return this conversation with one more turn."""
-        return replace(self, turns=(*self.turns, Turn(reply, observation, token_ids)))
+        turns = (*self.turns, Turn(reply, observation, token_ids))
+        return replace(self, turns=turns, admissible=admissible)
 
     def prefix(self, turns: int) -> Conversation:
         """Return the conversation as it was after its first `turns` turns."""
-        return replace(self, turns=self.turns[:turns])
+        return replace(self, turns=self.turns[:turns], admissible=None)
 
     def messages(self, prompt: str) -> list[dict[str, str]]:
         """Return chat messages: `prompt` as system, observations as user, replies as assistant."""
@@ -98,12 +109,15 @@ class TranscriptWrapper(gymnasium.Wrapper[str, str, str, str]):
             info["task_type"],
             info["instruction"],
             observation,
+            admissible=info["admissible_actions"],
         )
         return observation, {**info, "conversation": self._conversation}
 
     def step(self, action: str) -> tuple[str, SupportsFloat, bool, bool, dict[str, Any]]:
         """Take the step and append it to the conversation."""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        self._conversation = self._conversation.add(action, observation)
+        self._conversation = self._conversation.add(
+            action, observation, admissible=info["admissible_actions"]
+        )
         info = {**info, "conversation": self._conversation}
         return observation, reward, terminated, truncated, info

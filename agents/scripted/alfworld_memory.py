@@ -8,16 +8,15 @@ from dataclasses import dataclass, field
 from hpl_gym.wrappers.react import parse_reply
 from hpl_gym.wrappers.transcript import Conversation
 
-_TASK = re.compile(
-    r"put (?P<count>an?|some|two)(?: (?P<state>clean|hot|cool))? (?P<thing>\w+) (?:in|on) (?P<place>\w+)"
-    r"|(?P<verb>clean|heat|cool) some (?P<verb_thing>\w+) and put it in (?P<verb_place>\w+)"
-    r"|find two (?P<two_thing>\w+) and put them in (?P<two_place>\w+)"
-    r"|(?:examine the|look at) (?P<lit_thing>\w+) (?:with|under) the (?P<lamp>\w+)"
+_TASKS = (
+    r"put (?:an?|some) (?:(?P<state>clean|hot|cool) )?(?P<thing>\w+) (?:in|on) (?P<place>\w+)",
+    r"(?P<verb>clean|heat|cool) (?:an?|some) (?P<thing>\w+) and put it (?:in|on) (?P<place>\w+)",
+    r"(?:put|find) (?P<two>two) (?P<thing>\w+) (?:and put them )?(?:in|on) (?P<place>\w+)",
+    r"(?:examine the|look at) (?P<thing>\w+) (?:with|under) the (?P<lamp>\w+)",
 )
 _SEEN = re.compile(
-    r"The (?P<closed>\w+ \d+) is closed\."
-    r"|The (?P<opened>\w+ \d+) is open\. In it, you see (?P<inside>[^.]*)\."
-    r"|On the (?P<surface>\w+ \d+), you see (?P<above>[^.]*)\."
+    r"(?:The|On the) (\w+ \d+)"
+    r"(?: is (closed)\.| is (open)\. In it, you see ([^.]*)\.|, you see ([^.]*)\.)"
 )
 _NAME = re.compile(r"\ban? (\w+ \d+)")
 _ARRIVED = re.compile(r"You arrive at (\w+ \d+)\.")
@@ -28,8 +27,8 @@ _TREATED = re.compile(r"You (clean|heat|cool) the (\w+ \d+) using the (\w+ \d+)\
 _CLOSED = re.compile(r"You close the (\w+ \d+)\.")
 _CARRYING = re.compile(r"You are carrying: an? (\w+ \d+)\.|You are not carrying anything\.")
 _COMMAND = re.compile(
-    r"(?P<verb>go to|open|examine|use) (?P<a>\w+ \d+)"
-    r"|(?P<verb2>take|put|move|clean|heat|cool) (?P<b>\w+ \d+) (?:from|in/on|to|with) (?P<c>\w+ \d+)"
+    r"(go to|open|examine|use|take|put|move|clean|heat|cool) (\w+ \d+)"
+    r"(?: (?:from|in/on|to|with) (\w+ \d+))?"
 )
 STATE_AFTER = {"clean": "clean", "heat": "hot", "cool": "cool"}
 
@@ -55,17 +54,13 @@ class Goal:
 
 def parse_goal(instruction: str) -> Goal | None:
     """Return what `instruction` asks for; None if it is no sentence of the benchmark."""
-    found = _TASK.search(instruction)
-    if found is None:
-        return None
-    if found["lit_thing"]:
-        return Goal(found["lit_thing"], lamp=found["lamp"])
-    if found["two_thing"]:
-        return Goal(found["two_thing"], found["two_place"], count=2)
-    if found["verb"]:
-        return Goal(found["verb_thing"], found["verb_place"], state=STATE_AFTER[found["verb"]])
-    count = 2 if found["count"] == "two" else 1
-    return Goal(found["thing"], found["place"], count, found["state"])
+    for sentence in _TASKS:
+        if found := re.search(sentence, instruction):
+            part = found.groupdict()
+            state = part.get("state") or STATE_AFTER.get(part.get("verb") or "")
+            count = 2 if "two" in part else 1
+            return Goal(part["thing"], part.get("place"), count, state, part.get("lamp"))
+    return None
 
 
 def kind(name: str) -> str:
@@ -146,24 +141,24 @@ class House:
             self.contents.setdefault(put[3], []).append(put[2])
         if treated := _TREATED.search(observation):
             states = self.states.setdefault(treated[2], set())
-            states -= {"hot", "cool"} if treated[1] != "clean" else set()
+            if treated[1] != "clean":
+                states -= {"hot", "cool"}
             states.add(STATE_AFTER[treated[1]])
-        if closed := _CLOSED.search(observation):
-            self.doors[closed[1]] = "closed"
+        if shut := _CLOSED.search(observation):
+            self.doors[shut[1]] = "closed"
         if carrying := _CARRYING.search(observation):
             self.held = carrying[1]
-        for seen in _SEEN.finditer(observation):
-            name = seen["closed"] or seen["opened"] or seen["surface"]
+        for name, closed, opened, inside, above in _SEEN.findall(observation):
             self.seen[name] = turn
-            if seen["closed"] or seen["opened"]:
-                self.doors[name] = "closed" if seen["closed"] else "open"
-            if not seen["closed"]:
-                self.contents[name] = _NAME.findall(seen["inside"] or seen["above"])
+            if closed or opened:
+                self.doors[name] = closed or opened
+            if not closed:
+                self.contents[name] = _NAME.findall(inside or above)
 
     def _arrive(self, where: str, observation: str) -> None:
         """Note the new spot, which games name ``loc 7`` or by the receptacle (since 0.4)."""
         seen = _SEEN.search(observation)
-        name = where if seen is None else seen["closed"] or seen["opened"] or seen["surface"]
+        name = seen[1] if seen else where
         if where == name:
             self.put_verb = "move"
             where = self.spots.get(name, name)
@@ -180,8 +175,7 @@ class House:
         command = _COMMAND.fullmatch(action)
         if command is None:
             return
-        verb, thing = command["verb"] or command["verb2"], command["a"] or command["b"]
-        receptacle = command["c"] or thing
+        verb, thing, receptacle = command[1], command[2], command[3] or command[2]
         if verb == "go to":
             # The game has no way to where one already is: the two receptacles share a spot.
             if self.spot is None or receptacle not in self.receptacles:

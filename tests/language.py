@@ -1,0 +1,34 @@
+"""A tiny language model and conversations for tests, made on the spot."""
+
+from functools import cache
+
+from hypothesis import strategies as st
+
+from hpl_gym.trainers.config import TinyConfig
+from hpl_gym.trainers.tiny import make_model, train_tokenizer
+from hpl_gym.wrappers.transcript import Conversation
+
+WORDS = ["a mug", "cabinet 12", "go to", "Ünïcode ✓", "line\nbreak", "the shelf.", "<b>", ""]
+PROMPT = "Do the task."
+
+
+@cache
+def tokenizer():
+    return train_tokenizer([*WORDS, "Thought: I look.\nAction: look", PROMPT], 400)
+
+
+@cache
+def model():
+    config = TinyConfig(layers=2, width=32, heads=2, kv_heads=1)
+    return make_model(config, tokenizer(), 0).eval()
+
+
+def conversation(*turns: tuple[str, str], task_id: str = "t") -> Conversation:
+    talk = Conversation("HPL/Test-v0", task_id, "kind", "do it", "You see a mug.")
+    for reply, observation in turns:
+        talk = talk.add(reply, observation)
+    return talk
+
+
+texts = st.lists(st.sampled_from(WORDS), max_size=4).map(" ".join)
+conversations = st.lists(st.tuples(texts, texts), max_size=4).map(lambda t: conversation(*t))

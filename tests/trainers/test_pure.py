@@ -1,0 +1,101 @@
+"""The pure functions: segmenters, curriculum, losses, statistics."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpl_gym.trainers.curriculum import PHASES, cell, spread
+from hpl_gym.trainers.losses import bc_loss, dpo_loss, summed_logprobs
+from hpl_gym.trainers.segment import fixed_k, fixed_n
+from hpl_gym.trainers.statistics import rate, summarize
+
+
+@given(turns=st.integers(0, 60), size=st.integers(1, 12))
+def test_segments_cover_the_trajectory(turns, size):
+    for spans in (fixed_k(turns, size), fixed_n(turns, size)):
+        covered = [turn for start, stop in spans for turn in range(start, stop)]
+        assert covered == list(range(turns))
+        assert all(stop > start for start, stop in spans)
+    lengths = [stop - start for start, stop in fixed_k(turns, size)]
+    assert len(lengths) == min(size, turns)
+    assert max(lengths, default=0) - min(lengths, default=0) <= 1
+    assert all(stop - start == size for start, stop in fixed_n(turns, size)[:-1])
+
+
+@pytest.mark.parametrize(
+    ("length", "gap", "expected"),
+    [
+        (1, 1.0, (1, 1)),
+        (3, 0.71, (1, 1)),
+        (4, 0.7, (2, 2)),
+        (6, 0.4, (2, 3)),
+        (7, 0.01, (3, 3)),
+        (30, 0.41, (3, 2)),
+    ],
+)
+def test_cells(length, gap, expected):
+    assert cell(length, gap) == expected
+
+
+def test_phases_grow():
+    assert PHASES[0] < PHASES[1] < PHASES[2]
+    assert len(PHASES[2]) == 9
+
+
+@given(items=st.integers(0, 50), steps=st.integers(1, 20))
+def test_spread_shares_out_everything_evenly(items, steps):
+    shares = spread(items, steps)
+    assert [one for a, b in shares for one in range(a, b)] == list(range(items))
+    sizes = [b - a for a, b in shares]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_summed_logprobs_by_hand():
+    torch.manual_seed(0)
+    logits = torch.randn(2, 4, 5, dtype=torch.float64)
+    ids = torch.tensor([[1, 2, 3, 4], [0, 0, 1, 2]])
+    counts = torch.tensor([[True, False, True, True], [False, True, False, False]])
+    expected = []
+    for row in range(2):
+        total = 0.0
+        for place in range(1, 4):
+            if counts[row, place]:
+                total += torch.log_softmax(logits[row, place - 1], 0)[ids[row, place]].item()
+        expected.append(total)
+    got = summed_logprobs(logits, ids, counts).tolist()
+    assert got == pytest.approx(expected, rel=1e-6)
+
+
+def test_dpo_loss_by_hand_and_at_the_reference():
+    winner, loser = torch.tensor([-3.0, -1.0]), torch.tensor([-2.0, -5.0])
+    assert dpo_loss(winner, loser, winner, loser, 0.3).item() == pytest.approx(math.log(2))
+    zero = torch.zeros(2)
+    margins = [0.3 * -1.0, 0.3 * 4.0]
+    expected = sum(math.log(1 + math.exp(-margin)) for margin in margins) / 2
+    assert dpo_loss(winner, loser, zero, zero, 0.3).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_bc_loss_is_the_mean_of_sums():
+    assert bc_loss(torch.tensor([-2.0, -4.0])).item() == 3.0
+
+
+def test_wilson_interval():
+    # Wilson's interval for 8 of 10, computed by hand from the formula.
+    z = 1.959963984540054
+    middle = (0.8 + z * z / 20) / (1 + z * z / 10)
+    half = z * math.sqrt(0.8 * 0.2 / 10 + z * z / 400) / (1 + z * z / 10)
+    got = rate(8, 10)
+    assert (got.low, got.high) == pytest.approx((middle - half, middle + half), abs=1e-6)
+    assert rate(0, 5).low == 0.0
+    assert rate(5, 5).high == 1.0
+    assert str(rate(0, 0)) == "-"
+
+
+def test_summary_groups_by_type():
+    rows = [{"task_type": kind, "success": good} for kind, good in [("b", True), ("a", False)]]
+    found = summarize(rows)
+    assert list(found) == ["all", "a", "b"]
+    assert (found["all"]["rate"], found["b"]["successes"]) == (0.5, 1)
