@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from typing import Any, ClassVar, SupportsFloat, overload
 
@@ -43,6 +43,10 @@ class SnapshotTaskError(SnapshotError):
 
 class SnapshotVersionError(SnapshotError):
     """The snapshot was taken by another version of the environment, or of the task's data."""
+
+
+class SnapshotStackError(SnapshotError):
+    """The snapshot belongs to another stack of wrappers, or the stack cannot be saved."""
 
 
 class ReplayDivergenceError(SnapshotError):
@@ -93,19 +97,26 @@ class Snapshot:
     @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) over the fields, the same in every process."""
-        fields = (self.env_id, self.version, self.task_id, self.steps, self.observation, self.score)
-        return hashlib.sha256(repr((fields, canonical(self.state))).encode()).hexdigest()
+        return hashlib.sha256(repr(canonical(self)).encode()).hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: self.__dict__[name] for name in self.__dataclass_fields__}
 
 
 def canonical(value: Any) -> Any:
-    """Return `value` with every set sorted, so that its `repr` does not depend on hash seeds."""
+    """Return `value` in lists, sets and mappings sorted: its `repr` is the same in every process.
+
+    Tuples, lists, sets, mappings and dataclasses may be nested; what else `value` holds must have
+    a `repr` that tells its value.
+    """
     if isinstance(value, frozenset | set):
-        return sorted((canonical(item) for item in value), key=repr)
+        return ["set", *sorted((canonical(item) for item in value), key=repr)]
     if isinstance(value, tuple | list):
         return [canonical(item) for item in value]
+    if isinstance(value, Mapping):
+        return ["mapping", *sorted((canonical(item) for item in value.items()), key=repr)]
+    if is_dataclass(value):
+        return [type(value).__name__, *(canonical(getattr(value, f.name)) for f in fields(value))]
     return value
 
 
@@ -229,7 +240,7 @@ class TextEnv(gymnasium.Env[str, str]):
 
     env_id: ClassVar[str]
     state_version: ClassVar[int] = 1
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"]}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"]}  # type: ignore[misc]
 
     def __init__(self, split: str = "train", render_mode: str | None = None) -> None:
         self.observation_space = UnicodeText()
@@ -359,7 +370,7 @@ class TextEnv(gymnasium.Env[str, str]):
         )
         return snapshot.observation, self._info()
 
-    def render(self) -> str:  # type: ignore[override]
+    def render(self) -> str:
         """Return the text last shown."""
         return self._last.observation if self.task else ""
 

@@ -48,11 +48,15 @@ class ExpertsConfig(_Section):
         split: Split the tasks come from.
         count: Tasks to play, the first ones of the split; None plays all.
         mode: ``informed`` experts know where things are, ``search`` ones only what they see.
+        noisy: Share of the tasks that are played with slips; only behaviour cloning uses these.
+        slips: Share of the turns with a slip in such a task.
     """
 
     split: str = "train"
     count: int | None = Field(None, ge=1)
     mode: Literal["informed", "search"] = "search"
+    noisy: float = Field(0.0, ge=0, le=1)
+    slips: float = Field(0.2, ge=0, le=1)
 
 
 class TinyConfig(_Section):

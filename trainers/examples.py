@@ -42,12 +42,25 @@ class Batch:
     counts: torch.Tensor
 
 
-def example(encoder: ChatEncoder, conversation: Conversation, first_turn: int = 0) -> Example:
-    """Return the sequence of a conversation; the agent's tokens from `first_turn` on count."""
+def example(
+    encoder: ChatEncoder, conversation: Conversation, first: int = 0, without: Sequence[int] = ()
+) -> Example:
+    """Return the sequence of a conversation, in which the agent's tokens count.
+
+    Args:
+        encoder: Makes the tokens.
+        conversation: The episode.
+        first: The first turn that counts.
+        without: Later turns that do not count.
+    """
     encoded = encoder.encode(conversation, ask=False)
-    # Each turn adds two bounds (reply, observation), so a turn's reply starts at bound 2 * turn.
-    start = encoded.bounds[2 * first_turn]
-    counts = tuple(flag and place >= start for place, flag in enumerate(encoded.is_agent))
+    # A turn adds two bounds, of reply and observation: reply t begins at bound 2 t.
+    start = encoded.bounds[2 * first]
+    skipped = [range(*encoded.bounds[2 * turn : 2 * turn + 2]) for turn in without]
+    counts = tuple(
+        flag and place >= start and not any(place in span for span in skipped)
+        for place, flag in enumerate(encoded.is_agent)
+    )
     return Example(encoded.ids, counts)
 
 

@@ -15,8 +15,9 @@ from typing import Any
 
 from hpl_gym.agents.language_model import load_agent
 from hpl_gym.trainers.config import Config
+from hpl_gym.trainers.experts import clean_experts
 from hpl_gym.trainers.progress import bar
-from hpl_gym.trainers.records import Stage, digest, finished_manifest, read_records
+from hpl_gym.trainers.records import Stage, digest, finished_manifest
 from hpl_gym.trainers.rollout import Simulator, State, in_order, replay, rollout, turn_record
 from hpl_gym.trainers.segment import SEGMENTERS
 from hpl_gym.trainers.value import Values, stream
@@ -50,7 +51,7 @@ def explore(config: Config, run: Path) -> dict[str, Any]:
     )
     if stage.finished:
         return stage.manifest
-    experts = [record for record in read_records(source) if record["success"]][: settings.count]
+    experts = clean_experts(source)[: settings.count]
     branch_keys, value_keys = stage.keys("trajectories"), stage.keys("values")
     left = [record for record in experts if _last_key(record) not in branch_keys]
 

@@ -25,6 +25,7 @@ from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.curriculum import PHASES, spread
 from hpl_gym.trainers.examples import Example, collate, example, score
+from hpl_gym.trainers.experts import clean_experts
 from hpl_gym.trainers.losses import bc_loss, dpo_loss
 from hpl_gym.trainers.optimizer import make_optimizer, save_model, take_step
 from hpl_gym.trainers.preferences import LEVELS
@@ -99,8 +100,7 @@ def train(config: Config, run: Path) -> dict[str, Any]:
     encoder = ChatEncoder(tokenizer, load_prompt(config.prompt))
     experts = {
         record["key"]: to_conversation(record, config.env.id)
-        for record in read_records(experts_file)
-        if record["success"]
+        for record in clean_experts(experts_file)
     }
     pairs, too_long = {}, {}
     for level, file in zip(LEVELS, files, strict=True):

@@ -70,7 +70,12 @@ class Simulator:
         """Begin an episode of `task`; this simulator then steps states of this task."""
         observation, info = self.env.reset(options={"task": task})
         conversation = Conversation(
-            self.env.env_id, info["task_id"], info["task_type"], info["instruction"], observation
+            self.env.env_id,
+            info["task_id"],
+            info["task_type"],
+            info["instruction"],
+            observation,
+            admissible=info["admissible_actions"],
         )
         return State(conversation, self.env.snapshot(), False)
 
@@ -80,7 +85,9 @@ class Simulator:
         observation, _, terminated, _, info = self.env.step(parse_reply(reply.text).action)
         self.steps += 1
         return State(
-            state.conversation.add(reply.text, observation, reply.token_ids),
+            state.conversation.add(
+                reply.text, observation, reply.token_ids, info["admissible_actions"]
+            ),
             self.env.snapshot(),
             not terminated and info["steps"] >= self.limit,
         )

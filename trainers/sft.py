@@ -51,7 +51,7 @@ def sft(config: Config, run: Path) -> dict[str, Any]:
     if stage.finished:
         return stage.manifest
     experts = [
-        to_conversation(record, config.env.id)
+        (to_conversation(record, config.env.id), record["slips"])
         for record in read_records(source)
         if record["success"]
     ]
@@ -60,7 +60,7 @@ def sft(config: Config, run: Path) -> dict[str, Any]:
 
     prompt = load_prompt(config.prompt)
     if settings.model == "tiny":
-        texts = (text for one in experts for text in _texts(one.messages(prompt)))
+        texts = (text for one, _ in experts for text in _texts(one.messages(prompt)))
         tokenizer = train_tokenizer(texts, settings.tiny.vocabulary)
         model: PreTrainedModel = make_model(settings.tiny, tokenizer, config.seed)
         model = model.to(config.device)
@@ -69,7 +69,7 @@ def sft(config: Config, run: Path) -> dict[str, Any]:
         model, tokenizer = load_model(settings.model, config.device)
         lr, warm_epochs = settings.lr, 0
     encoder = ChatEncoder(tokenizer, prompt)
-    examples = [example(encoder, one) for one in experts]
+    examples = [example(encoder, one, without=slips) for one, slips in experts]
     fitting = [one for one in examples if len(one.ids) <= settings.max_length]
     whole = [Example(one.ids, (False,) + (True,) * (len(one.ids) - 1)) for one in fitting]
 

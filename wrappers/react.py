@@ -6,9 +6,12 @@ import re
 from dataclasses import dataclass
 
 import gymnasium
+from gymnasium.utils import RecordConstructorArgs
 
-_ACTION = re.compile(r"^[ \t]*action[ \t]*:[ \t]*(.*?)[ \t]*$", re.IGNORECASE | re.MULTILINE)
-_THOUGHT = re.compile(r"^[ \t]*thought[ \t]*:[ \t]*", re.IGNORECASE)
+_ACTION = re.compile(
+    r"^[ \t]*action[ \t]*:\s*(```[\s\S]*?(?:```|\Z)|.*)", re.IGNORECASE | re.MULTILINE
+)
+_THOUGHT = re.compile(r"\A\s*thought[ \t]*:", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +33,15 @@ class ThoughtAction:
 def parse_reply(reply: str) -> ThoughtAction:
     """Take a ``Thought: ... Action: ...`` reply apart.
 
-    The first line that begins with ``Action:`` is the action; all before it is the thought. A
-    multi-line action goes on to the end when the ``Action:`` line opens a code block.
+    What follows the first ``Action:`` that begins a line is the action: a code block with its
+    fences, or else one line. All before it is the thought.
     """
     match = _ACTION.search(reply)
-    if match is None:
-        return ThoughtAction(_THOUGHT.sub("", reply).strip(), "")
-    thought = _THOUGHT.sub("", reply[: match.start()]).strip()
-    action = match.group(1)
-    if not action or action.startswith("```"):
-        action = reply[match.start(1) :].strip()
-    return ThoughtAction(thought, action)
+    thought, action = (reply, "") if match is None else (reply[: match.start()], match.group(1))
+    return ThoughtAction(_THOUGHT.sub("", thought).strip(), action.strip())
 
 
-class ReActWrapper(gymnasium.ActionWrapper[str, str, str]):
+class ReActWrapper(gymnasium.ActionWrapper[str, str, str], RecordConstructorArgs):
     r"""Lets an agent act by ``Thought: ... Action: ...`` replies.
 
     Only the action reaches the environment. A reply without an action reaches it as an empty
@@ -53,6 +51,10 @@ class ReActWrapper(gymnasium.ActionWrapper[str, str, str]):
         >>> env = ReActWrapper(gym.make("HPL/ALFWorld-v0"))
         >>> env.step("Thought: Let me see what is here.\nAction: look")
     """
+
+    def __init__(self, env: gymnasium.Env[str, str]) -> None:
+        RecordConstructorArgs.__init__(self)
+        super().__init__(env)
 
     def action(self, action: str) -> str:
         """Return the command in the reply `action`."""

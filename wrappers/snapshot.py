@@ -12,6 +12,7 @@ from typing import Any, SupportsFloat
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
+from gymnasium.utils import RecordConstructorArgs
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.wrappers import PassiveEnvChecker
 
@@ -117,7 +118,7 @@ class Recording:
         layers: The wrappers' fields before the reset.
         seed: The seed of the reset.
         options: The options of the reset, pickled.
-        first: The first observation, pickled.
+        first: The first observation, pickled in a tuple.
         steps: For each step the action and what came of it (observation, reward, terminated and
             truncated), both pickled.
     """
@@ -155,7 +156,7 @@ class WrappedSnapshot:
     random: bytes = field(compare=False, repr=False)
 
 
-class SnapshotWrapper(gymnasium.Wrapper[Any, Any, Any, Any]):
+class SnapshotWrapper(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Gives `snapshot` and `restore` to any stack of wrappers: put it outermost.
 
     The wrappers' own fields (counters, histories, ...) are saved and restored with the environment:
@@ -178,6 +179,7 @@ class SnapshotWrapper(gymnasium.Wrapper[Any, Any, Any, Any]):
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], *, replay: bool = False) -> None:
+        RecordConstructorArgs.__init__(self, replay=replay)
         super().__init__(env)
         self._layers: list[gymnasium.Wrapper[Any, Any, Any, Any]] = []
         while isinstance(env, gymnasium.Wrapper):
@@ -208,7 +210,7 @@ class SnapshotWrapper(gymnasium.Wrapper[Any, Any, Any, Any]):
                 str(self.unwrapped), self._save(), seed, pickle.dumps(options), b""
             )
             observation, info = super().reset(seed=seed, options=options)  # type: ignore[arg-type]
-            self._recording = replace(recording, first=pickle.dumps(observation))
+            self._recording = replace(recording, first=pickle.dumps((observation,)))
         self._shown = observation, dict(info), False, False
         return observation, info
 
@@ -308,12 +310,10 @@ class SnapshotWrapper(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._load(recording.layers)
         options = pickle.loads(recording.options)
         observation, _ = self.reset(seed=recording.seed, options=options)
-        _compare("At the reset", ("observation",), recording.first, observation)
-        names = ("observation", "reward", "terminated", "truncated")
+        _compare("At the reset", recording.first, (observation,))
         for number, (action, outcome) in enumerate(recording.steps, 1):
             played = pickle.loads(action)
-            result = self.step(played)
-            _compare(f"At step {number}, {reprlib.repr(played)},", names, outcome, result[:4])
+            _compare(f"At step {number} ({reprlib.repr(played)})", outcome, self.step(played)[:4])
 
 
 def _state(layer: gymnasium.Wrapper[Any, Any, Any, Any]) -> dict[str, Any]:
@@ -323,21 +323,16 @@ def _state(layer: gymnasium.Wrapper[Any, Any, Any, Any]) -> dict[str, Any]:
         if name not in _CONSTANT
         and (
             type(value) in _IMMUTABLE
-            or not (
-                callable(value) or isinstance(value, gymnasium.Space | gymnasium.Env | EnvSpec)
-            )
+            or not (callable(value) or isinstance(value, gymnasium.Space | gymnasium.Env | EnvSpec))
         )
     }
 
 
-def _compare(where: str, names: tuple[str, ...], recorded: bytes, now: Any) -> None:
-    # NaN is unlike itself, but not its pickle.
-    if pickle.dumps(now) == recorded:
-        return
-    before = pickle.loads(recorded)
-    pairs = zip(names, before, now, strict=True) if len(names) > 1 else [(names[0], before, now)]
-    for name, old, new in pairs:
-        if not data_equivalence(old, new, exact=True):
+def _compare(where: str, recorded: bytes, now: tuple[Any, ...]) -> None:
+    names = ("observation", "reward", "terminated", "truncated")
+    for name, old, new in zip(names, pickle.loads(recorded), now, strict=False):
+        # NaN is unlike itself, but its pickle is not.
+        if pickle.dumps(old) != pickle.dumps(new) and not data_equivalence(old, new, exact=True):
             raise ReplayDivergenceError(
                 f"{where} the replay gives {name} {reprlib.repr(new)} and the recording has "
                 f"{reprlib.repr(old)}: the environment is not deterministic, or another one."

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, SupportsFloat
 
 import gymnasium
+from gymnasium.utils import RecordConstructorArgs
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Conversation:
         return hashlib.sha256(json.dumps(history).encode()).hexdigest()
 
 
-class TranscriptWrapper(gymnasium.Wrapper[str, str, str, str]):
+class TranscriptWrapper(gymnasium.Wrapper[str, str, str, str], RecordConstructorArgs):
     """Keeps the chat history in ``info["conversation"]``, restorable with the environment.
 
     Put it outside of `ReActWrapper`, so that the replies are kept whole.
@@ -97,6 +98,10 @@ class TranscriptWrapper(gymnasium.Wrapper[str, str, str, str]):
         >>> info["conversation"].turns
         ()
     """
+
+    def __init__(self, env: gymnasium.Env[str, str]) -> None:
+        RecordConstructorArgs.__init__(self)
+        super().__init__(env)
 
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None

@@ -1,1 +1,28 @@
 """Scripted agents: solve a benchmark from its observations and explain themselves."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import gymnasium
+
+from hpl_gym.agents.agent import Agent
+from hpl_gym.agents.scripted.alfworld import ScriptedALFWorld
+from hpl_gym.core import HPLGymError
+
+
+def expert(env: gymnasium.Env[str, str], mode: Literal["search", "informed"] = "search") -> Agent:
+    """Return the scripted agent for the benchmark of `env`.
+
+    Args:
+        env: An environment of this package. For ``informed`` it must play the task in question.
+        mode: ``search`` acts on observations alone. ``informed`` knows where things are at the
+            start of the task that `env` plays now, and looks in a likely place or two first.
+
+    Raises:
+        HPLGymError: The benchmark has no scripted agent.
+    """
+    bare: Any = env.unwrapped
+    if bare.env_id != "HPL/ALFWorld-v0":
+        raise HPLGymError(f"There is no scripted agent for {bare.env_id}: choose another agent.")
+    return ScriptedALFWorld(bare.locations() if mode == "informed" else {})

@@ -6,7 +6,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
 
@@ -38,23 +38,26 @@ class ScriptedALFWorld:
     seed), so that the agent can take over an episode at any turn, whoever played until then.
 
     Attributes:
-        locations: Gives, for a task id, the receptacle that holds each object at the start, by the
-            names the game shows (``{"mug 1": "cabinet 3"}``). With it the agent looks in at most
-            two likely places, then goes to the right one; without, it searches on.
+        locations: The receptacle that holds each object at the start of the episode, by the names
+            the game shows (``{"mug 1": "cabinet 3"}``). With it the agent looks in up to two
+            likely but wrong places, then goes to the right one; without, it searches on.
     """
 
-    locations: Callable[[str], Mapping[str, str]] | None = None
+    locations: Mapping[str, str] = field(default_factory=dict)
 
     async def act(self, conversation: Conversation, seed: int = 0) -> Reply:
-        """Return the next thought and command."""
+        """Return the next thought and command.
+
+        Args:
+            conversation: The episode so far.
+            seed: Decides, with the task, how many wrong places it looks in if it has `locations`.
+        """
         goal = parse_goal(conversation.instruction)
         if goal is None:
-            return Reply(str(ThoughtAction("I do not understand this task. I look.", "look")))
-        known: Mapping[str, str] = {}
-        if self.locations is not None:
-            known = self.locations(conversation.task_id)
+            return Reply(str(ThoughtAction("I do not understand this task, so I look.", "look")))
         detours = random.Random(f"{conversation.task_id} {seed}").randrange(3)
-        return Reply(str(_Planner(goal, read_house(conversation), known, detours).next_step()))
+        planner = _Planner(goal, read_house(conversation), self.locations, detours)
+        return Reply(str(planner.next_step()))
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ class _Planner:
         target = self._target(held)
         if target is None:
             return None
-        what = f"the {self.goal.state} {held}" if self.goal.state else held
+        what = f"{self.goal.state} {held}" if self.goal.state else held
         if not self.house.is_at(target):
             return self._go(f"I hold {what} and bring it to {target}.", target)
         return self._open_or_put(f"I hold {what}", held, target)
@@ -175,17 +178,18 @@ class _Planner:
             ),
         )
         if not house.is_at(place):
-            return self._go(f"I do not need {held} and bring it to {place}.", place)
-        return self._open_or_put(f"I do not need {held}", held, place)
+            return self._go(f"I drop {held}, so I go to {place}.", place)
+        return self._open_or_put(f"I drop {held}", held, place)
 
     def _search(self, wanted: Sequence[str]) -> ThoughtAction | None:
         """Look where a wanted object is likely; when all was looked at, begin again."""
         house = self.house
         places = [r for r in house.receptacles if self._reachable(r)]
         fresh = [r for r in places if r not in house.contents]
-        if len(house.contents) >= self.detours:
-            holders = {r for o, r in self.locations.items() if kind(o) == wanted[0]}
-            fresh = [r for r in fresh if r in holders] or fresh
+        holders = {r for o, r in self.locations.items() if kind(o) == wanted[0]}
+        if holders:
+            straight = len(house.contents) >= self.detours
+            fresh = [r for r in fresh if (r in holders) == straight] or fresh
         if fresh:
             likely = self._likelihood(wanted)
             place = min(fresh, key=lambda r: (-likely(r) / self._turns_to_see(r), _by_number(r)))
@@ -193,13 +197,14 @@ class _Planner:
             place = min(places, key=lambda r: (house.seen.get(r, -1), _by_number(r)))
         else:
             return None
+        other = "other " if self._placed(self._target()) else ""
         if house.is_at(place):
-            if self._is_shut(place):
-                return self._say(f"I see no {wanted[0]}, so I open {place}.", f"open {place}")
-            return self._say(f"I see no {wanted[0]}, so I examine {place}.", f"examine {place}")
+            verb = "open" if self._is_shut(place) else "examine"
+            thought = f"I see no {other}{wanted[0]}, so I {verb} {place}."
+            return self._say(thought, f"{verb} {place}")
         if house.held:
             return self._go(f"I hold {house.held}. A {wanted[0]} may be in {place}.", place)
-        none_here = f"No {wanted[0]} here. " if house.spot else ""
+        none_here = f"No {other}{wanted[0]} here. " if house.spot and not house.failed else ""
         return self._go(f"{none_here}A {wanted[0]} may be in {place}.", place)
 
     def _is_useful(self, thing: str) -> bool:
@@ -227,7 +232,11 @@ class _Planner:
         return self._say(f"{why} and put it in {place}.", self.house.put_command(held, place))
 
     def _target(self, held: str | None = None) -> str | None:
-        """Return the receptacle in which the task is to be done: where most of it is done."""
+        """Return the receptacle in which to do the task: where most of it is done.
+
+        Distance decides a tie only with the object in hand: else the target would change as the
+        agent walks from one to the other.
+        """
         house = self.house
         targets = [
             r
@@ -240,7 +249,7 @@ class _Planner:
             targets,
             key=lambda r: (
                 -len(self._placed(r)),
-                (not house.is_at(r)) + self._is_shut(r),
+                held is not None and (not house.is_at(r)) + self._is_shut(r),
                 _by_number(r),
             ),
             default=None,

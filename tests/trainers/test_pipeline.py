@@ -1,0 +1,151 @@
+"""The whole method, end to end, very small, through the command line."""
+
+import json
+import shutil
+
+import pytest
+from safetensors.torch import load_file
+
+from hpl_gym.trainers import cli
+from hpl_gym.trainers.config import load_config
+from hpl_gym.trainers.records import read_records
+from hpl_gym.trainers.rollout import Simulator, replay
+
+SMALL = [
+    "env.kwargs={games: generated, rooms: small}",
+    "experts.count=24",
+    "sft.epochs=1",
+    "sft.tiny={epochs: 1, layers: 2, width: 32, heads: 2, kv_heads: 1, vocabulary: 600}",
+    "explore.count=3",
+    "explore.rollouts=2",
+    "train.batch=4",
+    "eval.count=4",
+]
+
+
+def hpl(*arguments):
+    """Run the command line; return its exit status."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["hpl", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+    return stopped.value.code or 0
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    assert hpl("quickstart", "--run", folder, *SMALL) == 0
+    return folder
+
+
+def test_every_stage_leaves_its_files(run):
+    for name in ("experts", "sft", "explore", "pairs", "train", "eval/random", "eval/hpl"):
+        manifest = json.loads((run / name / "manifest.json").read_text())
+        assert manifest["finished"]
+        assert manifest["packages"]["hpl-gym"]
+    result = json.loads((run / "result.json").read_text())
+    assert set(result["results"]) == {"random", "SFT", "HPL"}
+    for agent in result["results"].values():
+        assert agent["splits"]["valid_seen"]["all"]["episodes"] == 4
+
+
+def test_a_second_call_computes_nothing_and_changes_nothing(run, capsys):
+    before = {path: path.read_bytes() for path in run.rglob("*.jsonl")}
+    assert hpl("quickstart", "--run", run) == 0
+    assert before == {path: path.read_bytes() for path in run.rglob("*.jsonl")}
+    assert "Success on generated valid_seen games" in capsys.readouterr().out
+
+
+def test_branches_replay_and_pairs_hang_on_them(run):
+    config = load_config(run / "config.yaml")
+    experts = {one["key"]: one for one in read_records(run / "experts/trajectories.jsonl")}
+    branches = list(read_records(run / "explore/trajectories.jsonl"))
+    explored = dict.fromkeys(one["expert"] for one in branches)
+    assert len(branches) == sum(len(experts[key]["turns"]) for key in explored)
+    simulator = Simulator(*config.env.make("train"))
+    for branch in branches[::5]:
+        expert = experts[branch["expert"]]
+        whole = {**expert, "turns": expert["turns"][: branch["start"]] + branch["turns"]}
+        states = replay(simulator, whole)  # raises if any observation differs
+        assert states[-1].over
+        assert states[-1].reward == branch["reward"]
+    for level in ("trajectory", "step", "group"):
+        for pair in read_records(run / f"pairs/pairs_{level}.jsonl"):
+            assert pair["reward_winner"] - pair["reward_loser"] > 0.01
+            assert len(pair["loser"]) >= 1
+            if level == "group":
+                assert len(pair["loser"]) <= pair["stop"] - pair["start"]
+
+
+def test_values_are_means_of_rollouts_and_each_state_is_valued_once(run):
+    values = list(read_records(run / "explore/values.jsonl"))
+    assert len({one["key"] for one in values}) == len(values)
+    for one in values:
+        assert len(one["rewards"]) == 2
+        assert one["value"] == sum(one["rewards"]) / 2
+
+
+@pytest.mark.parametrize("keep", [0, 7])
+def test_exploration_goes_on_after_a_kill_with_the_same_bytes(run, tmp_path, keep):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    manifest = copy / "explore/manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"finished": False}))
+    for name in ("values", "trajectories"):
+        path = copy / f"explore/{name}.jsonl"
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join(lines[:keep]) + lines[keep][:20])
+    assert hpl("explore", "--run", copy) == 0
+    for name in ("values", "trajectories"):
+        file = f"explore/{name}.jsonl"
+        assert (copy / file).read_bytes() == (run / file).read_bytes()
+
+
+def test_training_again_gives_the_same_weights(run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("train"))
+    assert hpl("train", "--run", copy) == 0
+    name = "train/model/model.safetensors"
+    one, other = load_file(run / name), load_file(copy / name)
+    assert all((one[key] == other[key]).all() for key in one)
+    reference = load_file(run / "sft/model/model.safetensors")
+    assert any((one[key] != reference[key]).any() for key in one)
+
+
+def test_the_first_step_starts_at_the_reference(run):
+    first = json.loads((run / "train/manifest.json").read_text())["first_losses"]
+    for level in {"trajectory", "step", "group"} & set(first):
+        assert first[level] == pytest.approx(0.693147, abs=1e-3)
+
+
+def test_scripted_agent_is_evaluated_like_any_other(run, capsys):
+    assert hpl("eval", "--agent", "scripted", "--run", run) == 0
+    result = json.loads((run / "eval/scripted/result.json").read_text())
+    assert result["splits"]["valid_seen"]["all"]["rate"] == 1.0
+    assert "100.0 %" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["eval", "--agent", "/no/such/model"], "No model can be loaded"),
+        (["eval", "--agent", "."], "not a model folder"),
+        (["sft", "sft.epochs=7"], "sft was"),
+        (["experts", "--config", "nothing"], "no configuration"),
+        (["experts", "experts.split=nowhere"], "nowhere"),
+        (["play", "--agent", "scripted", "--task", "999999"], "out of range"),
+        (["play", "env.kwargs={engine: steam}"], "steam"),
+        (["play", "env.kwargs={games: /no/such/folder}"], "/no/such/folder"),
+        (["data", "alfworld", "unpack"], "HPL_DATA"),
+    ],
+)
+def test_a_mistake_ends_in_one_sentence(run, arguments, text, capsys, monkeypatch):
+    monkeypatch.delenv("HPL_DATA", raising=False)
+    monkeypatch.delenv("ALFWORLD_DATA", raising=False)
+    monkeypatch.setenv("HPL_CACHE", str(run / "no-cache"))
+    options = [] if arguments[0] == "data" else ["--run", run]
+    assert hpl(*arguments, *options) == 1
+    error = capsys.readouterr().err
+    assert text in error
+    assert "Traceback" not in error
