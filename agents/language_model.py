@@ -95,10 +95,12 @@ def load_model(folder: str | Path, device: str = "cpu") -> tuple[PreTrainedModel
     try:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils.logging import disable_progress_bar
     except ImportError as error:
         raise MissingExtraError(
             "Language models need the train extra: pip install 'hpl-gym[train]'."
         ) from error
+    disable_progress_bar()
     path = Path(folder)
     if path.exists() and not (path / "config.json").is_file():
         raise ModelFolderError(

@@ -240,7 +240,11 @@ class TextEnv(gymnasium.Env[str, str]):
 
     env_id: ClassVar[str]
     state_version: ClassVar[int] = 1
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"]}  # type: ignore[misc]
+    # Gymnasium warns of environments that render without a frame rate.
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+        "render_modes": ["ansi"],
+        "render_fps": 1,
+    }
 
     def __init__(self, split: str = "train", render_mode: str | None = None) -> None:
         self.observation_space = UnicodeText()

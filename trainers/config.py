@@ -46,7 +46,7 @@ class ExpertsConfig(_Section):
 
     Attributes:
         split: Split the tasks come from.
-        count: Tasks to play, the first ones of the split; None plays all.
+        count: Tasks to play, drawn over the whole split; None plays all.
         mode: ``informed`` experts know where things are, ``search`` ones only what they see.
         noisy: Share of the tasks that are played with slips; only behaviour cloning uses these.
         slips: Share of the turns with a slip in such a task.
@@ -107,7 +107,7 @@ class ExploreConfig(_Section):
     """Exploration by the reference policy (stage 1).
 
     Attributes:
-        count: Expert trajectories to explore from, the first ones; None takes all.
+        count: Expert trajectories to explore from, drawn over all; None takes all.
         segmenter: How trajectories are cut into action groups.
         size: K of ``fixed-k`` (number of groups) or N of ``fixed-n`` (turns a group).
         rollouts: M, the rollouts that value one state.
@@ -172,7 +172,7 @@ class EvalConfig(_Section):
 
     Attributes:
         splits: Splits to play.
-        count: Tasks of each split, the first ones; None plays all.
+        count: Tasks of each split, always the same ones; None plays all.
         temperature: Sampling temperature; 0 is greedy.
         concurrency: Episodes at a time.
     """

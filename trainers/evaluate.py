@@ -14,7 +14,7 @@ from hpl_gym.core import Task, TextEnv
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.progress import bar
 from hpl_gym.trainers.records import Stage, digest, read_records, write_json
-from hpl_gym.trainers.rollout import Simulator, in_order, rollout, to_record
+from hpl_gym.trainers.rollout import Simulator, choose, in_order, rollout, to_record
 from hpl_gym.trainers.statistics import summarize
 from hpl_gym.trainers.value import stream
 
@@ -45,7 +45,8 @@ def evaluate(config: Config, run: Path, agent: str, name: str) -> dict[str, Any]
         }
     stage = Stage(run / "eval" / name, {"agent": agent, **sections})
     if not stage.finished:
-        _play_all(config, stage, agent)
+        for split in settings.splits:
+            _play_split(config, stage, agent, split)
     episodes = list(read_records(stage.folder / "episodes.jsonl"))
     result = {
         "agent": agent,
@@ -61,36 +62,33 @@ def evaluate(config: Config, run: Path, agent: str, name: str) -> dict[str, Any]
     return result
 
 
-def _play_all(config: Config, stage: Stage, agent: str) -> None:
+def _play_split(config: Config, stage: Stage, agent: str, split: str) -> None:
     settings = config.eval
     known = stage.keys("episodes")
+    tasks = choose(config.env.make(split)[0].tasks(), settings.count)
+    left = [task for task in tasks if task.task_id not in known]
     model = None if agent in SCRIPTED else make_agent(config, agent, None, settings.temperature)
+    solved = 0
 
     async def work(task: Task) -> dict[str, Any]:
-        env, limit = config.env.make(task.split)
+        nonlocal solved
+        env, limit = config.env.make(split)
         simulator = Simulator(env, limit)
         start = simulator.start(task)
         player = model or make_agent(config, agent, env, settings.temperature)
         seed = stream(config.seed, "eval", task.task_id)
         states = await rollout(simulator, player, start, seed=seed)
-        return to_record(states, key=task.task_id, split=task.split)
+        solved += states[-1].success
+        progress.advance()
+        progress.note(f"{solved} solved")
+        return to_record(states, key=task.task_id, split=split)
 
-    for split in settings.splits:
-        tasks = config.env.make(split)[0].tasks()[: settings.count]
-        left = [task for task in tasks if task.task_id not in known]
-        with bar(
-            f"eval {stage.folder.name} {split}", len(tasks), len(tasks) - len(left)
-        ) as progress:
-            solved = 0
+    def done(task: Task, record: dict[str, Any]) -> None:
+        stage.append("episodes", record)
 
-            def done(task: Task, record: dict[str, Any], progress: Any = progress) -> None:
-                nonlocal solved
-                stage.append("episodes", record)
-                solved += record["success"]
-                progress.advance()
-                progress.note(f"{solved} solved")
-
-            asyncio.run(in_order(left, work, done, settings.concurrency))
+    title = f"eval {stage.folder.name} {split}"
+    with bar(title, len(tasks), len(tasks) - len(left)) as progress:
+        asyncio.run(in_order(left, work, done, settings.concurrency))
 
 
 def make_agent(config: Config, agent: str, env: TextEnv | None, temperature: float) -> Agent:

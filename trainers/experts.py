@@ -14,7 +14,7 @@ from hpl_gym.core import Task
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.progress import bar
 from hpl_gym.trainers.records import Stage, read_records
-from hpl_gym.trainers.rollout import Simulator, rollout, to_record
+from hpl_gym.trainers.rollout import Simulator, choose, rollout, to_record
 from hpl_gym.trainers.value import stream
 from hpl_gym.wrappers.transcript import Conversation
 
@@ -69,7 +69,7 @@ def collect_experts(config: Config, run: Path) -> dict[str, Any]:
     settings = config.experts
     stage = Stage(run / "experts", {"seed": config.seed, **_sections(config, "env", "experts")})
     env, limit = config.env.make(settings.split)
-    tasks = env.tasks()[: settings.count]
+    tasks = choose(env.tasks(), settings.count)
     simulator = Simulator(env, limit)
     done = stage.keys("trajectories")
 

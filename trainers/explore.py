@@ -18,7 +18,15 @@ from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.experts import clean_experts
 from hpl_gym.trainers.progress import bar
 from hpl_gym.trainers.records import Stage, digest, finished_manifest
-from hpl_gym.trainers.rollout import Simulator, State, in_order, replay, rollout, turn_record
+from hpl_gym.trainers.rollout import (
+    Simulator,
+    State,
+    choose,
+    in_order,
+    replay,
+    rollout,
+    turn_record,
+)
 from hpl_gym.trainers.segment import SEGMENTERS
 from hpl_gym.trainers.value import Values, stream
 
@@ -51,7 +59,7 @@ def explore(config: Config, run: Path) -> dict[str, Any]:
     )
     if stage.finished:
         return stage.manifest
-    experts = clean_experts(source)[: settings.count]
+    experts = choose(clean_experts(source), settings.count)
     branch_keys, value_keys = stage.keys("trajectories"), stage.keys("values")
     left = [record for record in experts if _last_key(record) not in branch_keys]
 
@@ -82,28 +90,27 @@ def explore(config: Config, run: Path) -> dict[str, Any]:
             *(_value_group(worth, expert, branches[start], start, stop) for start, stop in spans)
         )
         group_of = {group["start"]: group for group in groups}
+        progress.advance()
+        progress.note(f"{policy.backend.calls} model calls")
         return [
             _branch_record(record["key"], start, states, group_of.get(start))
             for start, states in enumerate(branches)
         ], worth.records()
 
+    def done(
+        record: dict[str, Any], result: tuple[list[dict[str, Any]], list[dict[str, Any]]]
+    ) -> None:
+        branches, estimates = result
+        for name, records, known in (
+            ("values", estimates, value_keys),
+            ("trajectories", branches, branch_keys),
+        ):
+            for one in records:
+                if one["key"] not in known:
+                    stage.append(name, one)
+                    known.add(one["key"])
+
     with bar("explore", len(experts), len(experts) - len(left)) as progress:
-
-        def done(
-            record: dict[str, Any], result: tuple[list[dict[str, Any]], list[dict[str, Any]]]
-        ) -> None:
-            branches, estimates = result
-            for name, records, known in (
-                ("values", estimates, value_keys),
-                ("trajectories", branches, branch_keys),
-            ):
-                for one in records:
-                    if one["key"] not in known:
-                        stage.append(name, one)
-                        known.add(one["key"])
-            progress.advance()
-            progress.note(f"{policy.backend.calls} model calls")
-
         asyncio.run(in_order(left, work, done, settings.concurrency))
     backend = policy.backend
     return stage.finish(

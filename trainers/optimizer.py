@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
 
 
 def make_optimizer(
@@ -47,6 +48,7 @@ def save_model(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
     """Save model and tokenizer into `folder`, whole or not at all."""
     temporary = folder.with_name(folder.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
+    disable_progress_bar()
     model.save_pretrained(temporary)
     tokenizer.save_pretrained(temporary)
     shutil.rmtree(folder, ignore_errors=True)

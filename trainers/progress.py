@@ -24,8 +24,9 @@ console = Console(stderr=True)
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:.1f}/s" if speed else "--/s", style="cyan")
+        # Over the whole run: a batch of episodes ends at once, so that short spans say little.
+        made = task.completed - task.fields["before"]
+        return Text(f"{made / task.elapsed:.1f}/s" if made and task.elapsed else "--/s")
 
 
 class Bar:
@@ -62,5 +63,5 @@ def bar(title: str, total: int, done: int = 0) -> Iterator[Bar]:
         TextColumn("{task.fields[note]}"),
         console=console,
     ) as progress:
-        task = progress.add_task(title, total=total, completed=done, note="")
+        task = progress.add_task(title, total=total, completed=done, note="", before=done)
         yield Bar(progress, task)

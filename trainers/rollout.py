@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+import random
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -173,6 +174,17 @@ def replay(simulator: Simulator, record: dict[str, Any]) -> list[State]:
                 "observation here than in the record: its games or dialect are not this run's."
             )
     return states
+
+
+def choose(items: Sequence[T], count: int | None) -> list[T]:
+    """Return `count` of the items (None: all), always the same ones, in their order.
+
+    They are drawn over the whole sequence, since benchmarks list their tasks by type.
+    """
+    if count is None or count >= len(items):
+        return list(items)
+    places = random.Random(0).sample(range(len(items)), count)
+    return [items[place] for place in sorted(places)]
 
 
 async def in_order(

@@ -22,7 +22,7 @@ _NAME = re.compile(r"\ban? (\w+ \d+)")
 _ARRIVED = re.compile(r"You arrive at (\w+ \d+)\.")
 _FACING = re.compile(r"You are facing the (.*?)\. Next to it")
 _TAKEN = re.compile(r"You pick up the (\w+ \d+) from the (\w+ \d+)\.")
-_PUT = re.compile(r"You (put|move) the (\w+ \d+) (?:in/on|to) the (\w+ \d+)\.")
+_PUT = re.compile(r"You (?:put|move) the (\w+ \d+) (?:in/on|to) the (\w+ \d+)\.")
 _TREATED = re.compile(r"You (clean|heat|cool) the (\w+ \d+) using the (\w+ \d+)\.")
 _CLOSED = re.compile(r"You close the (\w+ \d+)\.")
 _CARRYING = re.compile(r"You are carrying: an? (\w+ \d+)\.|You are not carrying anything\.")
@@ -83,7 +83,7 @@ class House:
         states: States given to each object (``clean``, ``hot``, ``cool``).
         refused: Commands that had no effect though all that was known allowed them: there is no
             use in trying them again.
-        put_verb: ``put`` or ``move``, the command that this game understands.
+        put_verb: ``put`` or ``move``: the command that worked last, or that this game should know.
         failed: Whether the last command had no effect.
     """
 
@@ -137,8 +137,8 @@ class House:
                 self.contents[taken[2]].remove(taken[1])
         if put := _PUT.search(observation):
             self.held = None
-            self.put_verb = put[1]
-            self.contents.setdefault(put[3], []).append(put[2])
+            self.put_verb = "move" if action.startswith("move") else "put"
+            self.contents.setdefault(put[2], []).append(put[1])
         if treated := _TREATED.search(observation):
             states = self.states.setdefault(treated[2], set())
             if treated[1] != "clean":

@@ -215,11 +215,10 @@ class NativeEngine:
                         commands.append(f"{verb} {self._objects[held]} with {name}")
             if not self._accessible(state) >> receptacle & 1:
                 continue
-            for item in bits(contents):
-                commands.append(f"examine {self._objects[item]}")
-                if held < 0 and self._portable >> item & 1:
+            if held < 0:
+                for item in bits(contents & self._portable):
                     commands.append(f"take {self._objects[item]} from {name}")
-            if held >= 0 and self._accepts[receptacle] >> held & 1:
+            elif self._accepts[receptacle] >> held & 1:
                 put = self._version.put_command.replace("{o}", self._objects[held])
                 commands.append(put.replace("{r}", name))
         if held >= 0:
@@ -356,11 +355,10 @@ class NativeEngine:
         receptacle = self._near(state, rest)
         if receptacle >= 0:
             return state, self._contents(state, receptacle)
+        # The domain has a slip of the pen ("location," for a type) by which what lies in a
+        # receptacle cannot be examined, only what is in hand.
         item = self._object.get(rest, -1)
-        if item < 0:
-            return None
-        open_here = (r for r in self._here[state.at] if self._accessible(state) >> r & 1)
-        if state.held != item and not any(state.contents[r] >> item & 1 for r in open_here):
+        if item < 0 or item != state.held:
             return None
         return state, self._describe(state, item)
 

@@ -1,0 +1,352 @@
+import dataclasses
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env, data_equivalence
+from gymnasium.wrappers import (
+    NormalizeObservation,
+    RecordEpisodeStatistics,
+    TimeLimit,
+    TransformObservation,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpl_gym.core import (
+    ReplayDivergenceError,
+    SnapshotEnvError,
+    SnapshotError,
+    SnapshotStackError,
+    SnapshotTaskError,
+    UnknownTaskError,
+)
+from hpl_gym.wrappers import ReActWrapper, SnapshotWrapper, TranscriptWrapper, WrappedSnapshot
+from tests.toy import ACTIONS, STACKS, make, outcome, shared, stacked
+
+ROOT = Path(__file__).parents[2]
+HARD = {"task": "train/hard"}
+walks = st.lists(st.sampled_from(ACTIONS), max_size=14)
+ways = [(name, replay) for name in STACKS for replay in (False, True)]
+
+
+def reply(env, action):
+    return f"Thought: Hm.\nAction: {action}" if "ReAct" in str(env) else action
+
+
+def walk(env, actions):
+    """Take `actions` up to the end of the episode; return what the steps returned."""
+    results = []
+    for action in actions:
+        results.append(outcome(env.step(reply(env, action))))
+        if results[-1][2] or results[-1][3]:
+            break
+    return results
+
+
+@pytest.mark.parametrize(("name", "replay"), ways)
+@given(before=walks, after=walks, elsewhere=walks)
+def test_restoring_gives_the_same_future(name, replay, before, after, elsewhere):
+    env = shared(name, replay)
+    last = [env.reset(seed=7, options=HARD), *walk(env, before)][-1]
+    saved = env.snapshot()
+    over = saved.terminated or saved.truncated
+    expected = [] if over else walk(env, after)
+    for copy in (saved, pickle.loads(pickle.dumps(saved))):
+        env.reset(seed=8, options=HARD)
+        walk(env, elsewhere)
+        assert outcome(env.restore(copy)) == outcome((last[0], last[-1]))
+        assert env.snapshot() == copy == saved
+        assert hash(copy) == hash(saved)
+        assert over or walk(env, after) == expected
+
+
+@pytest.mark.parametrize("name", STACKS)
+@given(before=walks, after=walks)
+def test_both_ways_of_restoring_agree(name, before, after):
+    futures = []
+    for replay in (False, True):
+        env = shared(name, replay)
+        env.reset(seed=7, options=HARD)
+        walk(env, before)
+        saved = env.snapshot()
+        env.reset(seed=7, options=HARD)
+        restored = outcome(env.restore(saved))
+        over = saved.terminated or saved.truncated
+        futures.append((restored, [] if over else walk(env, after)))
+    assert futures[0] == futures[1]
+
+
+@pytest.mark.parametrize(("name", "replay"), ways)
+def test_a_snapshot_is_valid_in_another_process(name, replay):
+    code = (
+        "import pickle; from tests.toy import *; from tests.wrappers.test_snapshot import walk;"
+        f"env = stacked({name!r}, replay={replay});"
+        "env.reset(seed=7, options={'task': 'train/hard'});"
+        "walk(env, ['go attic', 'take gold', 'dance', 'go hall']); saved = env.snapshot();"
+        "print(pickle.dumps((saved, walk(env, ['drop gold', 'go kitchen']))).hex())"
+    )
+    env = stacked(name, replay=replay)
+    env.reset(seed=8, options=HARD)
+    for hash_seed in ("1", "2"):
+        output = subprocess.check_output(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            text=True,
+        )
+        saved, expected = pickle.loads(bytes.fromhex(output))
+        assert env.restore(saved)[0] == "You are in the hall."
+        assert env.snapshot() == saved
+        assert walk(env, ["drop gold", "go kitchen"]) == expected
+
+
+def test_the_turn_limit_goes_on_counting():
+    env = stacked("usual")
+    env.reset(options=HARD)
+    walk(env, ["dance"] * 10)
+    saved = env.snapshot()
+    for _ in range(2):
+        ends = [result[3] for result in walk(env, ["dance"] * 9)]
+        assert ends == [False, True]
+        assert env.snapshot().truncated
+        env.restore(saved)
+        assert not env.snapshot().truncated
+
+
+def test_an_ended_episode_stays_ended():
+    env = stacked("usual")
+    env.reset(options=HARD)
+    walk(env, ["give up"])
+    saved = env.snapshot()
+    assert saved.terminated
+    env.reset(options=HARD)
+    env.restore(saved)
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step(reply(env, "dance"))
+    assert env.snapshot() == saved
+
+
+def test_fields_that_came_later_are_gone_again():
+    env = stacked("notebook")
+    env.reset(seed=1, options=HARD)
+    start = env.snapshot()
+    walk(env, ["dance"] * 3)
+    end = env.snapshot()
+    assert env.env.finished == 2
+    env.restore(start)
+    assert not hasattr(env.env, "finished")
+    env.restore(end)
+    assert env.env.finished == 2
+    assert env.env.current is env.env.subgoals[-1]
+
+
+def test_what_happens_later_does_not_reach_the_snapshot():
+    env = stacked("notebook")
+    env.reset(seed=1, options=HARD)
+    walk(env, ["dance"])
+    saved, copy = env.snapshot(), pickle.dumps(env.snapshot())
+    for _ in range(2):
+        env.env.subgoals.append(["mutated"])
+        env.restore(saved)[1]["notes"].append("mutated")
+        assert env.env.subgoals == [["DANCE"]]
+    assert saved == pickle.loads(copy)
+    assert env.restore(saved)[1]["notes"] == [["DANCE"]]
+    env.reset(seed=1, options=HARD)[1]["conversation"] = None
+    assert env.restore(env.snapshot())[1]["conversation"].turns == ()
+
+
+def test_no_admissible_actions_are_computed_for_a_snapshot():
+    env = SnapshotWrapper(STACKS["notebook"](make()))
+    env.reset(seed=1, options=HARD)
+    before = env.unwrapped.computed  # by gymnasium's checker, at the first reset
+    for _ in range(3):
+        env.step("dance")
+        info = env.restore(env.snapshot())[1]
+    assert env.unwrapped.computed == before
+    assert info["admissible_actions"] == ("go kitchen", "go attic", "give up")
+
+
+def test_snapshots_are_frozen_and_none_is_there_before_a_reset():
+    env = stacked("usual")
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.snapshot()
+    env.reset(options=HARD)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        env.snapshot().truncated = True
+    with pytest.raises(UnknownTaskError):
+        env.reset(options={"task": "train/none"})
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.snapshot()
+
+
+def test_the_checkers_presence_does_not_matter():
+    env = SnapshotWrapper(gymnasium.make("HPL/Toy-v0", disable_env_checker=True))
+    env.reset(options=HARD)
+    checked = stacked("made")
+    checked.reset(options=HARD)
+    assert checked.restore(env.snapshot())[0] == "A hall. Coins: gold, silver."
+
+
+@pytest.mark.filterwarnings("error")
+def test_gymnasiums_checks_pass():
+    env = SnapshotWrapper(RecordEpisodeStatistics(make()))
+    check_env(env, skip_render_check=True)
+    assert isinstance(gymnasium.make(env.spec), SnapshotWrapper)
+
+
+# Errors
+
+
+def test_another_stack_is_a_named_error():
+    env = stacked("usual")
+    env.reset(options=HARD)
+    saved = env.snapshot()
+    other = SnapshotWrapper(ReActWrapper(TranscriptWrapper(make())))
+    other.reset(options=HARD)
+    for wrong in (saved, env.unwrapped.snapshot()):
+        with pytest.raises(SnapshotStackError, match="restore it into the same stack"):
+            other.restore(wrong)
+    assert issubclass(SnapshotStackError, SnapshotError)
+
+
+def test_another_way_of_restoring_is_a_named_error():
+    env, other = stacked("usual"), stacked("usual", replay=True)
+    for one, two in ((env, other), (other, env)):
+        one.reset(options=HARD)
+        two.reset(options=HARD)
+        with pytest.raises(SnapshotStackError, match="with the same `replay`"):
+            one.restore(two.snapshot())
+
+
+def test_another_task_is_a_named_error():
+    env = stacked("usual")
+    env.reset(options=HARD)
+    saved = env.snapshot()
+    env.reset(options={"task": "train/easy"})
+    now = env.snapshot()
+    with pytest.raises(SnapshotTaskError, match="train/hard"):
+        env.restore(saved)
+    assert env.snapshot() == now
+
+
+@pytest.mark.parametrize("replay", [False, True])
+def test_what_cannot_be_pickled_is_a_named_error(replay):
+    wrapped = RecordEpisodeStatistics(make())
+    wrapped.lines = (line for line in "ab")
+    env = SnapshotWrapper(wrapped, replay=replay)
+    with pytest.raises(SnapshotStackError, match=r"RecordEpisodeStatistics.*lines.*generator"):
+        env.reset(options=HARD)
+        env.snapshot()
+
+
+# Foreign environments
+
+
+def same(one, other) -> bool:
+    return data_equivalence(one, other, exact=True)
+
+
+def foreign() -> SnapshotWrapper:
+    env = RecordEpisodeStatistics(NormalizeObservation(gymnasium.make("CartPole-v1")))
+    return SnapshotWrapper(TransformObservation(env, lambda x: {"x": x, "nan": np.nan}, None))
+
+
+class Clock(gymnasium.Env):
+    """Is not the same twice: which of its values differs is chosen by `what`."""
+
+    observation_space = gymnasium.spaces.Discrete(100)
+    action_space = gymnasium.spaces.Discrete(2)
+    resets = 0
+
+    def __init__(self, what: str = "", when: int = 0) -> None:
+        self.what, self.when = what, when
+
+    def changed(self, what: str) -> bool:
+        return self.resets > 1 and (what, self.steps) == (self.what, self.when)
+
+    def reset(self, *, seed=None, options=None):
+        self.resets += 1
+        self.steps = 0
+        return int(self.changed("observation")), {}
+
+    def step(self, action):
+        self.steps += 1
+        values = [self.changed(w) for w in ("observation", "reward", "terminated", "truncated")]
+        return 10 * self.steps + values[0], float(values[1]), values[2], values[3], {}
+
+
+@given(
+    seed=st.none() | st.integers(0, 9),
+    before=st.lists(st.integers(0, 1), max_size=8),
+    after=st.lists(st.integers(0, 1), max_size=8),
+)
+def test_foreign_environments_are_restored_by_replay(seed, before, after):
+    env = foreign()
+    env.reset(seed=1)
+    last = [env.reset(seed=seed), *(env.step(action) for action in before)][-1]
+    saved = env.snapshot()
+    assert isinstance(hash(saved), int)
+
+    def future():
+        steps = [env.step(action)[:4] for action in after]
+        episodes = env.env.env.episode_count, list(env.env.env.return_queue)
+        return steps, episodes, env.reset()
+
+    expected = future()
+    for copy in (saved, pickle.loads(pickle.dumps(saved))):
+        assert same(env.restore(copy), (last[0], last[-1]))
+        assert same(future(), expected)
+
+
+def test_a_replay_needs_no_reset_before_it():
+    env = foreign()
+    env.reset(seed=3)
+    env.step(1)
+    saved = env.snapshot()
+    expected = env.step(0)[:4]
+    other = foreign()
+    other.restore(saved)
+    assert same(other.step(0)[:4], expected)
+
+
+@pytest.mark.parametrize(
+    ("what", "when", "sentence"),
+    [
+        ("observation", 0, "At the reset the replay gives observation 1 and the recording has 0"),
+        ("observation", 2, r"At step 2 \(1\) the replay gives observation 21 and .* has 20"),
+        ("reward", 1, r"At step 1 \(0\) the replay gives reward 1.0 and the recording has 0.0"),
+        ("terminated", 3, r"At step 3 \(1\) the replay gives terminated True"),
+        ("truncated", 3, r"At step 3 \(1\) the replay gives truncated True"),
+    ],
+)
+def test_a_replay_that_differs_says_where_and_how(what, when, sentence):
+    env = SnapshotWrapper(TimeLimit(Clock(what, when), 10))
+    env.reset()
+    for action in (0, 1, 1):
+        env.step(action)
+    with pytest.raises(ReplayDivergenceError, match=sentence):
+        env.restore(env.snapshot())
+
+
+def test_what_differs_later_than_the_snapshot_is_not_looked_at():
+    env = SnapshotWrapper(Clock("reward", 2))
+    env.reset()
+    env.step(0)
+    saved = env.snapshot()
+    env.step(1)
+    assert env.restore(saved) == (10, {})
+
+
+def test_a_replay_in_another_environment_is_a_named_error():
+    env, other = SnapshotWrapper(Clock()), SnapshotWrapper(gymnasium.make("CartPole-v1").unwrapped)
+    env.reset()
+    saved = env.snapshot()
+    assert isinstance(saved, WrappedSnapshot)
+    with pytest.raises(SnapshotEnvError, match=r"Clock.*CartPole"):
+        other.restore(saved)
