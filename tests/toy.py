@@ -91,11 +91,13 @@ class Notebook(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         super().__init__(env)
+        self.shout = lambda text: text.upper()
+
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
         self.subgoals: list[list[str]] = [[]]
         self.current = self.subgoals[0]
-        self.shout = lambda text: text.upper()
         self.infos: list[dict[str, Any]] = []
-        self.best: tuple[float, str] = (0.0, "")
+        return super().reset(**options)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = super().step(action)
@@ -131,6 +133,17 @@ def stacked(name: str, *, replay: bool = False) -> SnapshotWrapper:
 def shared(name: str, replay: bool) -> SnapshotWrapper:
     """A stack that many examples of a property test use in turn."""
     return stacked(name, replay=replay)
+
+
+def walk(env: gymnasium.Env[Any, Any], actions: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Take `actions` up to the end of the episode; return what the steps returned."""
+    results: list[tuple[Any, ...]] = []
+    for action in actions:
+        reply = f"Thought: Hm.\nAction: {action}" if "ReAct" in str(env) else action
+        results.append(outcome(env.step(reply)))
+        if results[-1][2] or results[-1][3]:
+            break
+    return results
 
 
 def outcome(result: tuple[Any, ...]) -> tuple[Any, ...]:

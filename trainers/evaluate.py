@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hpl_gym.agents.agent import Agent
 from hpl_gym.agents.human import HumanAgent
@@ -18,7 +18,7 @@ from hpl_gym.trainers.rollout import Simulator, choose, in_order, rollout, to_re
 from hpl_gym.trainers.statistics import summarize
 from hpl_gym.trainers.value import stream
 
-SCRIPTED = {"scripted": "search", "informed": "informed"}
+SCRIPTED: dict[str, Literal["search", "informed"]] = {"scripted": "search", "informed": "informed"}
 
 
 def evaluate(config: Config, run: Path, agent: str, name: str) -> dict[str, Any]:

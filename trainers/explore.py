@@ -91,7 +91,7 @@ def explore(config: Config, run: Path) -> dict[str, Any]:
         )
         group_of = {group["start"]: group for group in groups}
         progress.advance()
-        progress.note(f"{policy.backend.calls} model calls")
+        progress.note(f"{policy.backend.usage.calls} model calls")
         return [
             _branch_record(record["key"], start, states, group_of.get(start))
             for start, states in enumerate(branches)
@@ -112,15 +112,15 @@ def explore(config: Config, run: Path) -> dict[str, Any]:
 
     with bar("explore", len(experts), len(experts) - len(left)) as progress:
         asyncio.run(in_order(left, work, done, settings.concurrency))
-    backend = policy.backend
+    usage = policy.backend.usage
     return stage.finish(
         experts=len(experts),
         branches=len(branch_keys),
         values=len(value_keys),
-        model_calls=backend.calls,
-        tokens_in=backend.tokens_in,
-        tokens_computed=backend.tokens_computed,
-        tokens_out=backend.tokens_out,
+        model_calls=usage.calls,
+        tokens_in=usage.tokens_in,
+        tokens_computed=usage.tokens_computed,
+        tokens_out=usage.tokens_out,
         env_steps=sum(simulator.steps for simulator in simulators),
     )
 

@@ -10,8 +10,8 @@ other three terms run through all phases once, spread evenly over the steps.
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ class Step:
 
     phase: int
     experts: Sequence[Example]
-    pairs: dict[str, Sequence[Pair]]
+    pairs: Mapping[str, Sequence[Pair]]
 
 
 def train(config: Config, run: Path) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def train(config: Config, run: Path) -> dict[str, Any]:
     last: dict[str, float] = {}
     with bar("train", len(plan)) as progress:
         for number, step in enumerate(plan):
-            losses = Counter[str]()
+            losses: dict[str, float] = defaultdict(float)
             # One backward a sequence or pair: memory holds a single one, however large the step.
             for one in step.experts if settings.bc else ():
                 loss = bc_loss(score(model, collate([one], model.device)))
@@ -157,7 +157,7 @@ def train(config: Config, run: Path) -> dict[str, Any]:
 
 def make_plan(
     clones: Sequence[Example],
-    pairs: dict[str, Sequence[Pair]],
+    pairs: Mapping[str, Sequence[Pair]],
     batch: int,
     epochs: int,
     rng: random.Random,
@@ -225,7 +225,6 @@ def _prepare(
             if max(len(winner_example.ids), len(loser_example.ids)) > max_length:
                 continue
             known = score(model, collate([winner_example, loser_example], model.device)).tolist()
-            pairs.append(
-                Pair(winner_example, loser_example, *known, tuple(row.get("cell", (0, 0))))
-            )
+            length, gap = row.get("cell", (0, 0))
+            pairs.append(Pair(winner_example, loser_example, known[0], known[1], (length, gap)))
     return pairs

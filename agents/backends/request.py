@@ -48,8 +48,27 @@ class Completion:
     entropies: tuple[float, ...]
 
 
+@dataclass
+class Usage:
+    """What a backend has done so far.
+
+    Attributes:
+        calls: Requests answered.
+        tokens_in: Context tokens asked about.
+        tokens_computed: Context tokens that no kept prefix covered.
+        tokens_out: Tokens generated.
+    """
+
+    calls: int = 0
+    tokens_in: int = 0
+    tokens_computed: int = 0
+    tokens_out: int = 0
+
+
 class Backend(Protocol):
     """Runs a language model for many conversations at once."""
+
+    usage: Usage
 
     async def generate(self, request: Request) -> Completion:
         """Return the continuation; requests that wait together are answered in one batch."""

@@ -15,7 +15,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from hpl_gym.agents.backends.request import Completion, Request
+from hpl_gym.agents.backends.request import Completion, Request, Usage
 
 # Keys and values of one prefix: for each layer a tensor (2, kv_heads, tokens, head_dim).
 _Prefix = list[torch.Tensor]
@@ -58,10 +58,7 @@ class TransformersBackend:
         cache_tokens: Most tokens of context whose keys and values are kept.
 
     Attributes:
-        calls: Requests answered so far.
-        tokens_in: Context tokens asked for so far.
-        tokens_computed: Context tokens that no kept prefix covered.
-        tokens_out: Tokens generated so far.
+        usage: What was done so far.
     """
 
     def __init__(
@@ -74,7 +71,7 @@ class TransformersBackend:
         self._kept = 0
         self._queue: list[_Waiting] = []
         self._flush: asyncio.Task[None] | None = None
-        self.calls = self.tokens_in = self.tokens_computed = self.tokens_out = 0
+        self.usage = Usage()
         self._empty = self._no_tokens()
 
     async def generate(self, request: Request) -> Completion:
@@ -147,10 +144,10 @@ class TransformersBackend:
                 layer.values = layer.store[1, :, :, :length]
             logits, mask = logits[rows], mask[rows]
         completions = self._decode(requests, logits, cache, mask)
-        self.calls += len(requests)
-        self.tokens_in += sum(len(request.ids) for request in requests)
-        self.tokens_computed += sum(map(len, fresh))
-        self.tokens_out += sum(len(completion.ids) for completion in completions)
+        self.usage.calls += len(requests)
+        self.usage.tokens_in += sum(len(request.ids) for request in requests)
+        self.usage.tokens_computed += sum(map(len, fresh))
+        self.usage.tokens_out += sum(len(completion.ids) for completion in completions)
         return completions
 
     def _decode(

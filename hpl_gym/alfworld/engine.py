@@ -23,8 +23,6 @@ _WELCOME = "-= Welcome to TextWorld, ALFRED! =-"
 _MIDDLE = "You are in the middle of a room. Looking quickly around you, you see {}."
 
 
-
-
 class House(NamedTuple):
     """The state of a game. Sets of objects and of receptacles are integers, one bit for each.
 
@@ -105,9 +103,9 @@ class NativeEngine:
             if home >= 0:
                 self._here[home].append(receptacle)
         self._arrive = [
-            version.arrive
-            .replace("{r.name}", name)
-            .replace("{lend.name}", names[homes[entity]] if entity in homes else "")
+            version.arrive.replace("{r.name}", name).replace(
+                "{lend.name}", names[homes[entity]] if entity in homes else ""
+            )
             for entity, name in zip(index["receptacle"], self._receptacles, strict=True)
         ]
 
@@ -130,7 +128,10 @@ class NativeEngine:
         # Verb: the objects it works on, and the receptacles it works with.
         self._treatments = {
             "heat": (every("heatable"), receptacles_of.get("microwavetype", 0)),
-            "clean": (every("cleanable"), sum(receptacles_of.get(sink, 0) for sink in version.sinks)),
+            "clean": (
+                every("cleanable"),
+                sum(receptacles_of.get(sink, 0) for sink in version.sinks),
+            ),
             "cool": (every("coolable"), receptacles_of.get("fridgetype", 0)),
         }
         self._accepts = [0] * len(self._receptacles)
@@ -175,8 +176,11 @@ class NativeEngine:
         state = self._first
         looks = self._looks(state)
         if not self._here[state.at]:
-            around = [f"a {name}" for name, home in zip(self._receptacles, self._home, strict=True)
-                      if home >= 0]
+            around = [
+                f"a {name}"
+                for name, home in zip(self._receptacles, self._home, strict=True)
+                if home >= 0
+            ]
             looks = _MIDDLE.format(_listed(around))
         return Outcome(state, f"{_WELCOME}\n\n{looks}\n\n{self._version.task}", valid=True)
 
@@ -402,7 +406,9 @@ class NativeEngine:
     def _describe(self, state: House, item: int) -> str:
         name = self._objects[item]
         if self._vessels >> item & 1:
-            return f"This is a normal {name}. In it, you see {self._list_objects(self._inside[item])}."
+            return (
+                f"This is a normal {name}. In it, you see {self._list_objects(self._inside[item])}."
+            )
         clean, sliced = state.clean >> item & 1, state.sliced >> item & 1
         heat = "hot" if state.hot >> item & 1 else "cool" if state.cool >> item & 1 else ""
         if clean or heat:

@@ -94,8 +94,10 @@ class GoalCompiler:
         todo = [(formula, scope)]
         for part, names in todo:
             if part[0] == "exists":
-                new = [(f"{name}{len(rank) + i}", name, kind) for i, (name, kind) in
-                       enumerate(typed(part[1]))]
+                new = [
+                    (f"{name}{len(rank) + i}", name, kind)
+                    for i, (name, kind) in enumerate(typed(part[1]))
+                ]
                 rank |= {unique: 0 for unique, _, _ in new}
                 variables += [(unique, kind) for unique, _, kind in new]
                 todo.append((part[2], names | {name: unique for unique, name, _ in new}))

@@ -70,7 +70,7 @@ def test_a_shared_context_is_computed_once():
     backend = TransformersBackend(model())
     (one, *_) = requests(1.0)
     run(backend, [one] * 1)
-    computed = backend.tokens_computed
+    computed = backend.usage.tokens_computed
     agent = LanguageModelAgent(backend, ChatEncoder(tokenizer(), PROMPT), temperature=1.0)
 
     async def five():
@@ -78,7 +78,7 @@ def test_a_shared_context_is_computed_once():
         return await asyncio.gather(*(agent.act(talk, seed) for seed in range(5)))
 
     asyncio.run(five())
-    new = backend.tokens_computed - computed
+    new = backend.usage.tokens_computed - computed
     assert new < len(agent.encoder.encode(conversation(("go to a mug", "cabinet 1")), ask=True).ids)
 
 

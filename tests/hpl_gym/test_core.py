@@ -22,7 +22,7 @@ from hpl_gym.core import (
     UnknownTaskError,
     canonical,
 )
-from tests.toy import ACTIONS, ToyEnv, make, outcome
+from tests.toy import ACTIONS, ToyEnv, make, outcome, walk
 
 ROOT = Path(__file__).parents[2]
 walks = st.lists(st.sampled_from(ACTIONS), max_size=15)
@@ -32,16 +32,6 @@ def start(task: str = "hard") -> ToyEnv:
     env = ToyEnv()
     env.reset(options={"task": f"train/{task}"})
     return env
-
-
-def walk(env, actions):
-    """Take `actions` up to the end of the episode; return what the steps returned."""
-    results = []
-    for action in actions:
-        results.append(outcome(env.step(action)))
-        if results[-1][2]:
-            break
-    return results
 
 
 def in_another_process(code: str, hash_seed: int) -> str:

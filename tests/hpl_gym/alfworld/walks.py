@@ -18,19 +18,36 @@ ODD = (
     *("", "   ", "\n", "look", "LOOK", "  look\t", "look around", "inventory ", "help", "help me"),
     *("go", "go to", "go to ", "go to the bed 1", "go to unicorn 7", "go  to desk 1", "go to desk"),
     *("take", "take mug 1", "take mug 1 from", "take  from ", "open", "open safe", "close"),
-    *("put", "put in/on", "put mug 1 in/on", "put mug 1 in desk 1", "move", "move  to ", "move mug"),
-    *("heat mug 1", "slice", "slice bread 1 with", "use", "use desklamp", "examine", "examine loc 1"),
+    *(
+        "put",
+        "put in/on",
+        "put mug 1 in/on",
+        "put mug 1 in desk 1",
+        "move",
+        "move  to ",
+        "move mug",
+    ),
+    *(
+        "heat mug 1",
+        "slice",
+        "slice bread 1 with",
+        "use",
+        "use desklamp",
+        "examine",
+        "examine loc 1",
+    ),
     *("тарелка 1", "go to ☃ 1", "take “mug 1” from desk 1", "go to desk 1\x00", "x" * 5000, "None"),
 )
 
 
-def walk(game: Game, dialect: str, seed: int, steps: int, goal_share: float = 0.45) -> int:
+def walk(game: Game, dialect: str, seed: int, steps: int) -> int:
     """Play one random walk on both engines and compare everything; return the turns taken."""
     rng = random.Random(seed)
     native, reference = NativeEngine(game, dialect), TextWorldEngine(game, dialect)
     assert native.instruction == reference.instruction
     ours, theirs = native.start(), reference.start()
-    trail = []
+    goal_share = rng.choice((0.0, 0.15, 0.3))
+    trail: list[str] = []
     for turn in range(steps):
         commands = native.admissible(ours.state)
         assert commands == reference.admissible(theirs.state), trail
@@ -101,7 +118,9 @@ def toward_goal(engine: NativeEngine, game: Game, state: House) -> str:
     commands, where = engine.admissible(state), engine.locations(state)
 
     def find(*starts: str, at: str = "") -> str:
-        return next((c for start in starts for c in commands if c.startswith(start) and at in c), "")
+        return next(
+            (c for start in starts for c in commands if c.startswith(start) and at in c), ""
+        )
 
     held = next((item for item, place in where.items() if not place), "")
     if not held:
