@@ -58,11 +58,11 @@ class Values:
         ]
 
     async def _estimate(self, state: State) -> list[float]:
+        # Seeds differ between states, so that estimates along one trajectory are independent.
+        key = state.conversation.digest
+        seeds = [stream(self._seed, "value", key, draw) for draw in range(self._rollouts)]
         ends = await asyncio.gather(
-            *(
-                rollout(self._simulator, self._agent, state, seed=stream(self._seed, "value", draw))
-                for draw in range(self._rollouts)
-            )
+            *(rollout(self._simulator, self._agent, state, seed=seed) for seed in seeds)
         )
         return [states[-1].reward for states in ends]
 

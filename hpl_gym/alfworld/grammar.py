@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -79,14 +78,8 @@ class Grammar:
         """
         match self.rules.pop(symbol, [{"rhs": ""}]):
             case [{"rhs": str(text), **rest}] if not rest:
-                return text
+                return text.lstrip()  # as TextWorld's parser does
         raise DataError(f"The game's grammar is unusual: {symbol} is not one plain text.")
-
-    @property
-    def digest(self) -> str:
-        """16 hexadecimal digits of the SHA-256 over the content."""
-        content = json.dumps(dataclasses.asdict(self), sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def check_dialect(dialect: str) -> None:

@@ -81,7 +81,7 @@ def read_version(game: Game) -> Version:
         or version.put_command not in ("put {o} in/on {r}", "move {o} to {r}")
         or arrive == version.arrive
         or has_help != bool(version.help)
-        or any(set("{}[]#") & set(re.sub(r"\{(o|r|lend)\.name\}", "", text)) for text in texts)
+        or any(set('{}[]#|;<>"') & set(re.sub(r"\{(o|r|lend)\.name\}", "", text)) for text in texts)
     ):
         raise DataError(_unknown("grammar"))
     return dataclasses.replace(version, arrive=arrive)

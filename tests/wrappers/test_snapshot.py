@@ -245,7 +245,7 @@ def foreign() -> SnapshotWrapper:
 class Clock(gymnasium.Env):
     """Is not the same twice: which of its values differs is chosen by `what`."""
 
-    observation_space = gymnasium.spaces.Discrete(100)
+    observation_space = gymnasium.spaces.Box(0, 100)
     action_space = gymnasium.spaces.Discrete(2)
     resets = 0
 
@@ -258,12 +258,13 @@ class Clock(gymnasium.Env):
     def reset(self, *, seed=None, options=None):
         self.resets += 1
         self.steps = 0
-        return int(self.changed("observation")), {}
+        return np.array([1e-7 * self.changed("observation")]), {}
 
     def step(self, action):
         self.steps += 1
-        values = [self.changed(w) for w in ("observation", "reward", "terminated", "truncated")]
-        return 10 * self.steps + values[0], float(values[1]), values[2], values[3], {}
+        observation = np.array([self.steps + 1e-7 * self.changed("observation")])
+        ends = self.changed("terminated"), self.changed("truncated")
+        return observation, float(self.changed("reward")), *ends, {}
 
 
 @given(
@@ -303,8 +304,8 @@ def test_a_replay_needs_no_reset_before_it():
 @pytest.mark.parametrize(
     ("what", "when", "sentence"),
     [
-        ("observation", 0, "At the reset the replay gives observation 1 and the recording has 0"),
-        ("observation", 2, r"At step 2 \(1\) the replay gives observation 21 and .* has 20"),
+        ("observation", 0, r"At the reset the replay gives observation .*1.e-07.* has array\(.0"),
+        ("observation", 2, r"At step 2 \(1\) the replay gives observation .*2.0000001.* has array\(.2"),
         ("reward", 1, r"At step 1 \(0\) the replay gives reward 1.0 and the recording has 0.0"),
         ("terminated", 3, r"At step 3 \(1\) the replay gives terminated True"),
         ("truncated", 3, r"At step 3 \(1\) the replay gives truncated True"),
@@ -325,7 +326,7 @@ def test_what_differs_later_than_the_snapshot_is_not_looked_at():
     env.step(0)
     saved = env.snapshot()
     env.step(1)
-    assert env.restore(saved) == (10, {})
+    assert env.restore(saved) == (np.array([1.0]), {})
 
 
 def test_a_replay_in_another_environment_is_a_named_error():

@@ -1,0 +1,201 @@
+import asyncio
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpl_gym.agents.agent import Reply
+from hpl_gym.trainers.examples import Example
+from hpl_gym.trainers.experts import Slipping
+from hpl_gym.trainers.hpl import Pair, make_plan
+from hpl_gym.trainers.rollout import (
+    Simulator,
+    TrajectoryError,
+    choose,
+    in_order,
+    replay,
+    rollout,
+    to_conversation,
+    to_record,
+)
+from hpl_gym.trainers.value import Values
+from tests.language import conversation
+from tests.toy import ToyEnv
+
+HARD = ["go attic", "take gold", "go kitchen", "take silver", "go hall", "drop gold", "drop silver"]
+
+
+class Reciter:
+    """Plays a list of actions by the number of the turn."""
+
+    def __init__(self, actions):
+        self.actions = actions
+        self.asked = []
+
+    async def act(self, talk, seed=0):
+        self.asked.append((talk.digest, seed))
+        await asyncio.sleep(0)
+        return Reply(f"Thought: on.\nAction: {self.actions[len(talk.turns)]}")
+
+
+class Chancer(Reciter):
+    """Like Reciter, but gives up on some seeds."""
+
+    async def act(self, talk, seed=0):
+        reply = await super().act(talk, seed)
+        return reply if seed % 2 else Reply("Action: give up")
+
+
+def play(actions, limit=12, **options):
+    simulator = Simulator(ToyEnv(), limit)
+    start = simulator.start("train/hard")
+    return simulator, asyncio.run(rollout(simulator, Reciter(actions), start, **options))
+
+
+def test_a_rollout_ends_with_the_episode_the_turns_or_the_limit():
+    assert play(HARD)[1][-1].success
+    assert len(play(HARD, turns=3)[1]) == 4
+    simulator, states = play(HARD, limit=5)
+    assert (states[-1].truncated, states[-1].over, states[-1].reward) == (True, True, 0.0)
+    assert simulator.steps == 5
+
+
+def test_rollouts_of_one_environment_do_not_disturb_each_other():
+    simulator, states = play(HARD)
+
+    async def many():
+        agent = Reciter(HARD)
+        return await asyncio.gather(*(rollout(simulator, agent, state) for state in states))
+
+    for ended in asyncio.run(many()):
+        assert ended[-1].conversation == states[-1].conversation
+        assert ended[-1].snapshot == states[-1].snapshot
+
+
+def test_a_record_replays_and_a_changed_one_is_refused():
+    simulator, states = play(HARD)
+    record = to_record(states, key="k")
+    assert to_conversation(record, "HPL/Toy-v0") == states[-1].conversation
+    assert replay(simulator, record)[-1].snapshot == states[-1].snapshot
+    record["turns"][2]["observation"] = "You are somewhere."
+    with pytest.raises(TrajectoryError, match="Turn 3"):
+        replay(simulator, record)
+
+
+def test_values_are_means_and_each_history_is_rolled_out_once():
+    simulator, states = play(HARD)
+    agent = Chancer(HARD)
+    values = Values(simulator, agent, rollouts=8, seed=3)
+
+    async def ask():
+        return await asyncio.gather(*(values.value(s) for s in (*states, *states)))
+
+    found = asyncio.run(ask())
+    assert found[: len(states)] == found[len(states) :]
+    assert found[len(states) - 1] == 1.0  # the end has its outcome, without rollouts
+    records = values.records()
+    assert len(records) == len(states) - 1
+    for record, value in zip(records, found, strict=False):
+        assert record["value"] == value == sum(record["rewards"]) / 8
+    assert len({*agent.asked}) == len(agent.asked)
+    assert 0 < found[0] < 1
+
+
+def test_values_do_not_depend_on_what_else_is_asked():
+    simulator, states = play(HARD)
+    alone = asyncio.run(Values(simulator, Chancer(HARD), 8, 3).value(states[2]))
+    together = Values(simulator, Chancer(HARD), 8, 3)
+
+    async def ask():
+        return await asyncio.gather(*(together.value(state) for state in reversed(states)))
+
+    assert asyncio.run(ask())[len(states) - 1 - 2] == alone
+
+
+def test_slips_change_one_name_and_are_noted():
+    talk = conversation()
+    talk = type(talk)("e", "t", "k", "i", "You see a mug 1, a mug 12, and a desk 3.")
+
+    class Fixed:
+        async def act(self, talk, seed=0):
+            return Reply("Thought: I take mug 1 from desk 3.\nAction: take mug 1 from desk 3")
+
+    always, never = Slipping(Fixed(), 1.0), Slipping(Fixed(), 0.0)
+    good = asyncio.run(never.act(talk)).text
+    seen = {asyncio.run(always.act(talk, seed)).text for seed in range(50)}
+    assert good not in seen
+    assert never.slips == []
+    assert always.slips == [0] * 50
+    for text in seen:
+        changed = [(a, b) for a, b in zip(good.split(), text.split(), strict=True) if a != b]
+        assert changed
+        assert text.count("take") == 2
+    assert any("mug 12 from desk 3" in text for text in seen)
+
+
+@given(items=st.lists(st.integers(), max_size=30), count=st.none() | st.integers(1, 40))
+def test_choose_keeps_order_and_never_varies(items, count):
+    chosen = choose(items, count)
+    assert chosen == choose(items, count)
+    assert len(chosen) == min(len(items), len(items) if count is None else count)
+    rest = iter(items)
+    assert all(any(one == other for other in rest) for one in chosen)
+
+
+def test_in_order_hands_over_in_order_and_keeps_to_the_limit():
+    running, most, handed = 0, 0, []
+
+    async def work(item):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        for _ in range(item % 5):
+            await asyncio.sleep(0)
+        running -= 1
+        return item * 2
+
+    asyncio.run(in_order(range(20), work, lambda item, out: handed.append((item, out)), 4))
+    assert handed == [(item, item * 2) for item in range(20)]
+    assert most == 4
+
+
+def test_an_error_in_one_work_stops_the_rest():
+    async def work(item):
+        if item == 3:
+            raise ValueError("three")
+        await asyncio.sleep(3600 if item > 3 else 0)
+
+    with pytest.raises(ValueError, match="three"):
+        asyncio.run(in_order(range(6), work, lambda *_: None, 6))
+
+
+def pair(cell):
+    one = Example((1, 2), (False, True))
+    return Pair(one, one, 0.0, 0.0, cell)
+
+
+@given(
+    cells=st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), max_size=30),
+    clones=st.integers(0, 12),
+    steps=st.integers(0, 40),
+    batch=st.integers(1, 7),
+)
+def test_the_plan_uses_everything_once_and_each_phase_its_cells(cells, clones, steps, batch):
+    pairs = {
+        "trajectory": [pair((0, 0)) for _ in range(3)],
+        "step": [pair((0, 0)) for _ in range(steps)],
+        "group": [pair(cell) for cell in cells],
+    }
+    experts = [Example((n,), (True,)) for n in range(clones)]
+    plan = make_plan(experts, pairs, batch, 1, random.Random(0))
+    assert sorted(one.ids for step in plan for one in step.experts) == [(n,) for n in range(clones)]
+    assert sum(len(step.pairs["step"]) for step in plan) == steps
+    assert [step.phase for step in plan] == sorted(step.phase for step in plan)
+    for phase, allowed in ((1, {(1, 1)}), (2, {(1, 1), (1, 2), (2, 1)})):
+        used = [one.cell for step in plan if step.phase == phase for one in step.pairs["group"]]
+        assert sorted(used) == sorted(cell for cell in cells if cell in allowed)
+    if cells:
+        last = [one.cell for step in plan if step.phase == 3 for one in step.pairs["group"]]
+        assert sorted(last) == sorted(cells)
+        assert all(1 <= len(step.pairs["group"]) <= batch for step in plan)
