@@ -69,6 +69,7 @@ class TinyConfig(_Section):
         heads: Attention heads.
         kv_heads: Key / value heads.
         epochs: Passes of language modelling over whole transcripts before cloning.
+        context: Weight in it of the tokens that are not the agent's.
         lr: Peak learning rate of both.
     """
 
@@ -78,6 +79,7 @@ class TinyConfig(_Section):
     heads: int = Field(4, ge=1)
     kv_heads: int = Field(2, ge=1)
     epochs: int = Field(2, ge=0)
+    context: float = Field(0.3, ge=0, le=1)
     lr: float = Field(3e-3, gt=0)
 
 

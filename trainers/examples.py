@@ -20,11 +20,11 @@ class Example:
 
     Attributes:
         ids: Token ids.
-        counts: One flag a token: the loss is taken on it, or not.
+        weights: How much each token counts in the loss: 1 for the agent's, 0 for masked ones.
     """
 
     ids: tuple[int, ...]
-    counts: tuple[bool, ...]
+    weights: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,12 @@ class Batch:
     Attributes:
         ids: Shape (rows, tokens).
         attention: 1 where there is a token, 0 at padding, same shape.
-        counts: True where the loss is taken, same shape.
+        weights: How much each token counts in the loss, 0 at padding; same shape.
     """
 
     ids: torch.Tensor
     attention: torch.Tensor
-    counts: torch.Tensor
+    weights: torch.Tensor
 
 
 def example(
@@ -57,11 +57,11 @@ def example(
     # A turn adds two bounds, of reply and observation: reply t begins at bound 2 t.
     start = encoded.bounds[2 * first]
     skipped = [range(*encoded.bounds[2 * turn : 2 * turn + 2]) for turn in without]
-    counts = tuple(
-        flag and place >= start and not any(place in span for span in skipped)
+    weights = tuple(
+        float(flag and place >= start and not any(place in span for span in skipped))
         for place, flag in enumerate(encoded.is_agent)
     )
-    return Example(encoded.ids, counts)
+    return Example(encoded.ids, weights)
 
 
 def collate(examples: Sequence[Example], device: torch.device | str = "cpu") -> Batch:
@@ -69,18 +69,18 @@ def collate(examples: Sequence[Example], device: torch.device | str = "cpu") -> 
     width = max(len(one.ids) for one in examples)
     ids = torch.zeros(len(examples), width, dtype=torch.long)
     attention = torch.zeros(len(examples), width, dtype=torch.long)
-    counts = torch.zeros(len(examples), width, dtype=torch.bool)
+    weights = torch.zeros(len(examples), width)
     for row, one in enumerate(examples):
         ids[row, : len(one.ids)] = torch.tensor(one.ids)
         attention[row, : len(one.ids)] = 1
-        counts[row, : len(one.ids)] = torch.tensor(one.counts)
-    return Batch(ids.to(device), attention.to(device), counts.to(device))
+        weights[row, : len(one.ids)] = torch.tensor(one.weights)
+    return Batch(ids.to(device), attention.to(device), weights.to(device))
 
 
 def score(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
-    """Return each row's summed log-probability of the tokens that count, shape (rows,)."""
+    """Return each row's weighted sum of token log-probabilities in nats, shape (rows,)."""
     logits = model(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False).logits
-    return summed_logprobs(logits, batch.ids, batch.counts)
+    return summed_logprobs(logits, batch.ids, batch.weights)
 
 
 def batches(examples: Sequence[Example], size: int, rng: random.Random) -> list[list[Example]]:

@@ -26,20 +26,19 @@ def token_logprobs(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     return -losses
 
 
-def summed_logprobs(
-    logits: torch.Tensor, ids: torch.Tensor, is_agent: torch.Tensor
-) -> torch.Tensor:
-    """Return the log-probability of the agent's tokens in each row.
+def summed_logprobs(logits: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return the log-probability of the tokens that count in each row.
 
     Args:
         logits: Shape (rows, tokens, vocabulary).
         ids: Token ids, shape (rows, tokens).
-        is_agent: True where a token counts, shape (rows, tokens); the first column never counts.
+        weights: How much each token counts, shape (rows, tokens): 1 for the agent's, 0 for masked
+            ones. The first column never counts.
 
     Returns:
         Nats, shape (rows,).
     """
-    return (token_logprobs(logits, ids) * is_agent[:, 1:]).sum(dim=1)
+    return (token_logprobs(logits, ids) * weights[:, 1:]).sum(dim=1)
 
 
 def bc_loss(logprobs: torch.Tensor) -> torch.Tensor:

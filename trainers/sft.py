@@ -71,7 +71,8 @@ def sft(config: Config, run: Path) -> dict[str, Any]:
     encoder = ChatEncoder(tokenizer, prompt)
     examples = [example(encoder, one, without=slips) for one, slips in experts]
     fitting = [one for one in examples if len(one.ids) <= settings.max_length]
-    whole = [Example(one.ids, (False,) + (True,) * (len(one.ids) - 1)) for one in fitting]
+    rest = settings.tiny.context
+    whole = [Example(one.ids, tuple(max(rest, w) for w in one.weights)) for one in fitting]
 
     rng = random.Random(config.seed)
     plan = [batch for _ in range(warm_epochs) for batch in batches(whole, settings.batch, rng)]
@@ -84,7 +85,7 @@ def sft(config: Config, run: Path) -> dict[str, Any]:
     with bar("sft", len(plan)) as progress:
         for examples_of_step in plan:
             batch = collate(examples_of_step, model.device)
-            loss = -score(model, batch).sum() / batch.counts[:, 1:].sum()
+            loss = -score(model, batch).sum() / batch.weights[:, 1:].sum()
             loss.backward()
             take_step(model, optimizer, schedule)
             losses.append(loss.item())

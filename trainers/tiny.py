@@ -58,6 +58,7 @@ def make_model(
                 num_attention_heads=config.heads,
                 num_key_value_heads=config.kv_heads,
                 tie_word_embeddings=True,
+                initializer_range=0.06,  # narrow layers learn faster from larger weights than 0.02
                 max_position_embeddings=8192,
                 bos_token_id=None,
                 eos_token_id=tokenizer.eos_token_id,

@@ -192,20 +192,24 @@ class _Planner:
             fresh = [r for r in fresh if (r in holders) == straight] or fresh
         if fresh:
             likely = self._likelihood(wanted)
-            place = min(fresh, key=lambda r: (-likely(r) / self._turns_to_see(r), _by_number(r)))
-        elif places:
-            place = min(places, key=lambda r: (house.seen.get(r, -1), _by_number(r)))
+            places = sorted(
+                fresh, key=lambda r: (-likely(r) / self._turns_to_see(r), _by_number(r))
+            )
         else:
+            places.sort(key=lambda r: (house.seen.get(r, -1), _by_number(r)))
+        if not places:
             return None
+        # Saying where to look afterwards keeps the plan in the conversation.
+        place, may_be = places[0], " or ".join(places[:3])
         other = "other " if self._placed(self._target()) else ""
         if house.is_at(place):
             verb = "open" if self._is_shut(place) else "examine"
             thought = f"I see no {other}{wanted[0]}, so I {verb} {place}."
             return self._say(thought, f"{verb} {place}")
         if house.held:
-            return self._go(f"I hold {house.held}. A {wanted[0]} may be in {place}.", place)
+            return self._go(f"I hold {house.held}. A {wanted[0]} may be in {may_be}.", place)
         none_here = f"No {other}{wanted[0]} here. " if house.spot and not house.failed else ""
-        return self._go(f"{none_here}A {wanted[0]} may be in {place}.", place)
+        return self._go(f"{none_here}A {wanted[0]} may be in {may_be}.", place)
 
     def _is_useful(self, thing: str) -> bool:
         """Whether nothing that was refused rules out doing the task with `thing`."""

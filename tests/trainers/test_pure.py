@@ -65,7 +65,7 @@ def test_summed_logprobs_by_hand():
             if counts[row, place]:
                 total += torch.log_softmax(logits[row, place - 1], 0)[ids[row, place]].item()
         expected.append(total)
-    got = summed_logprobs(logits, ids, counts).tolist()
+    got = summed_logprobs(logits, ids, counts.double()).tolist()
     assert got == pytest.approx(expected, rel=1e-6)
 
 

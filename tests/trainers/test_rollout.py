@@ -171,7 +171,7 @@ def test_an_error_in_one_work_stops_the_rest():
 
 
 def pair(cell):
-    one = Example((1, 2), (False, True))
+    one = Example((1, 2), (0.0, 1.0))
     return Pair(one, one, 0.0, 0.0, cell)
 
 
@@ -187,7 +187,7 @@ def test_the_plan_uses_everything_once_and_each_phase_its_cells(cells, clones, s
         "step": [pair((0, 0)) for _ in range(steps)],
         "group": [pair(cell) for cell in cells],
     }
-    experts = [Example((n,), (True,)) for n in range(clones)]
+    experts = [Example((n,), (1.0,)) for n in range(clones)]
     plan = make_plan(experts, pairs, batch, 1, random.Random(0))
     assert sorted(one.ids for step in plan for one in step.experts) == [(n,) for n in range(clones)]
     assert sum(len(step.pairs["step"]) for step in plan) == steps

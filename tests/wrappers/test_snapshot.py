@@ -305,7 +305,11 @@ def test_a_replay_needs_no_reset_before_it():
     ("what", "when", "sentence"),
     [
         ("observation", 0, r"At the reset the replay gives observation .*1.e-07.* has array\(.0"),
-        ("observation", 2, r"At step 2 \(1\) the replay gives observation .*2.0000001.* has array\(.2"),
+        (
+            "observation",
+            2,
+            r"At step 2 \(1\) the replay gives observation .*2.0000001.* has array\(.2",
+        ),
         ("reward", 1, r"At step 1 \(0\) the replay gives reward 1.0 and the recording has 0.0"),
         ("terminated", 3, r"At step 3 \(1\) the replay gives terminated True"),
         ("truncated", 3, r"At step 3 \(1\) the replay gives truncated True"),

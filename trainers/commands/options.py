@@ -27,12 +27,14 @@ Settings = Annotated[
 ]
 
 
-def settings_of(run: Path, config: str | None, overrides: list[str] | None) -> Config:
-    """Return the settings of a run; its first command writes them to ``config.yaml``."""
+def settings_of(
+    run: Path, config: str | None, overrides: list[str] | None, *, keep: bool = True
+) -> Config:
+    """Return the settings of a run; its first command (`keep`) writes them to ``config.yaml``."""
     own = run / "config.yaml"
     source = config or (own if own.is_file() else "quickstart")
     loaded = load_config(source, overrides)
-    if not own.is_file():
+    if keep and not own.is_file():
         run.mkdir(parents=True, exist_ok=True)
         save_config(loaded, own)
     return loaded

@@ -31,7 +31,7 @@ def play(
     from hpl_gym.trainers.evaluate import make_agent
     from hpl_gym.trainers.rollout import Simulator
 
-    settings = settings_of(run, config, overrides)
+    settings = settings_of(run, config, overrides, keep=False)
     env, limit = settings.env.make(split)
     simulator = Simulator(env, limit)
     state = simulator.start(task)

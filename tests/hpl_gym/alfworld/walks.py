@@ -114,6 +114,8 @@ def toward_goal(engine: NativeEngine, game: Game, state: House) -> str:
     goal = game.problem[game.problem.index("(:goal") :].lower()
     kinds = re.findall(r"objecttype \?\w+ (\w+)type", goal)
     targets = re.findall(r"receptacletype \?\w+ (\w+)type", goal)
+    if not kinds:
+        return ""
     treatment = next((word for word in TREATMENTS if f"is{word} " in goal), "")
     commands, where = engine.admissible(state), engine.locations(state)
 
