@@ -1,5 +1,17 @@
 """Fixtures shared by all tests."""
 
-import os
+from pathlib import Path
 
 import pytest
+
+from hpl_gym.alfworld.games import locate_or_unpack
+from hpl_gym.core import DataError
+
+
+@pytest.fixture(scope="session")
+def alfworld_data() -> Path:
+    """The folder of ALFWorld's real games; tests that ask for it are skipped where there are none."""
+    try:
+        return locate_or_unpack()
+    except DataError as error:
+        pytest.skip(str(error))

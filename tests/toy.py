@@ -79,7 +79,7 @@ ACTIONS = [f"go {room}" for room in ROOMS] + [
 ]
 ACTIONS += ["give up", "dance", ""]
 
-gymnasium.register(ToyEnv.env_id, entry_point=ToyEnv, max_episode_steps=12)
+gymnasium.register(ToyEnv.env_id, entry_point="tests.toy:ToyEnv", max_episode_steps=12)
 
 
 def make() -> gymnasium.Env[Any, Any]:

@@ -56,7 +56,7 @@ class ExpertsConfig(_Section):
     count: int | None = Field(None, ge=1)
     mode: Literal["informed", "search"] = "search"
     noisy: float = Field(0.0, ge=0, le=1)
-    slips: float = Field(0.2, ge=0, le=1)
+    slips: float = Field(0.3, ge=0, le=1)
 
 
 class TinyConfig(_Section):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,44 +17,50 @@ from hpl_gym.trainers.progress import bar
 from hpl_gym.trainers.records import Stage, read_records
 from hpl_gym.trainers.rollout import Simulator, choose, rollout, to_record
 from hpl_gym.trainers.value import stream
+from hpl_gym.wrappers.react import parse_reply
 from hpl_gym.wrappers.transcript import Conversation
 
 _NAME = re.compile(r"\b[a-z]+ \d+\b")
 
 
 class Slipping:
-    """An expert that now and then says a wrong name, sees what happens, and recovers.
+    """An expert that now and then says something wrong, sees what happens, and recovers.
 
     A policy cloned from flawless trajectories has never seen its own mistakes and is lost after the
     first one. Noise injected into the demonstrations shows it the way back (DART, Laskey et al.
-    2017); the slips themselves are not to be imitated.
+    2017); the slips themselves are not to be imitated. A slip is a reply of the expert at the wrong
+    time, or with one name changed to another one of the room.
 
     Args:
         agent: The expert.
         rate: Share of the turns with a slip, in [0, 1].
+        replies: What the expert says in a flawless episode of the task.
 
     Attributes:
         slips: The turns of the episode that were slips.
     """
 
-    def __init__(self, agent: Agent, rate: float) -> None:
-        self._agent, self._rate = agent, rate
+    def __init__(self, agent: Agent, rate: float, replies: Sequence[str]) -> None:
+        self._agent, self._rate, self._replies = agent, rate, replies
         self.slips: list[int] = []
 
     async def act(self, conversation: Conversation, seed: int = 0) -> Reply:
-        """Return the expert's reply, or that with one name changed to another one of the room."""
-        reply = await self._agent.act(conversation, seed)
+        """Return the expert's reply, or a slip."""
+        right = await self._agent.act(conversation, seed)
         draw = random.Random(f"{conversation.digest} {seed}")
-        said = sorted(set(_NAME.findall(reply.action)))
-        if draw.random() >= self._rate or not said:
-            return reply
-        wrong = draw.choice(said)
-        shown = [conversation.observation, *(turn.observation for turn in conversation.turns)]
-        names = sorted(set(_NAME.findall("\n".join(shown))) - {wrong})
-        if not names:
-            return reply
+        if draw.random() >= self._rate:
+            return right
+        text = draw.choice(self._replies)
+        if text == right.text or draw.random() < 0.5:
+            shown = [conversation.observation, *(turn.observation for turn in conversation.turns)]
+            said = sorted(set(_NAME.findall(parse_reply(text).action)))
+            names = sorted(set(_NAME.findall("\n".join(shown))))
+            if said and names:
+                text = re.sub(rf"\b{draw.choice(said)}\b", draw.choice(names), text)
+        if text == right.text:
+            return right
         self.slips.append(len(conversation.turns))
-        return Reply(re.sub(rf"\b{wrong}\b", draw.choice(names), reply.text))
+        return Reply(text)
 
 
 def collect_experts(config: Config, run: Path) -> dict[str, Any]:
@@ -76,10 +83,15 @@ def collect_experts(config: Config, run: Path) -> dict[str, Any]:
     def play(task: Task) -> dict[str, Any]:
         start = simulator.start(task)
         seed = stream(config.seed, "expert", task.task_id)
-        slips = random.Random(seed).random() < settings.noisy
-        agent = Slipping(expert(env, settings.mode), settings.slips if slips else 0.0)
+        agent = expert(env, settings.mode)
         states = asyncio.run(rollout(simulator, agent, start, seed=seed))
-        return to_record(states, key=task.task_id, slips=agent.slips)
+        slips: list[int] = []
+        if random.Random(seed).random() < settings.noisy:
+            replies = [turn.reply for turn in states[-1].conversation.turns]
+            slipping = Slipping(agent, settings.slips, replies)
+            states = asyncio.run(rollout(simulator, slipping, start, seed=seed))
+            slips = slipping.slips
+        return to_record(states, key=task.task_id, slips=slips)
 
     with bar("experts", len(tasks), len(done)) as progress:
         for task in tasks:

@@ -60,6 +60,10 @@ class ALFWorldEnv(TextEnv):
     ## Episode End
     It is terminated when the task is done. As registered it is truncated after 30 turns.
 
+    ## Vectorized
+    `gym.make_vec("HPL/ALFWorld-v0", 8)` works; `vectorization_mode="async"` needs
+    `vector_kwargs={"shared_memory": False}`, because texts have no fixed size.
+
     ## Arguments
     Args:
         split: The split `reset` draws from: `train`, `valid_seen` or `valid_unseen`.
@@ -170,7 +174,10 @@ class ALFWorldEnv(TextEnv):
 
     def _admissible(self, state: Any) -> Sequence[str]:
         engine = self._playing()
-        return LazyActions(lambda: engine.admissible(state))
+        if isinstance(engine, NativeEngine):
+            return LazyActions(lambda: engine.admissible(state))
+        # TextWorld has computed them anyway, and what refers to the engine keeps it in memory.
+        return engine.admissible(state)
 
     def _data_version(self) -> str:
         assert self._game is not None

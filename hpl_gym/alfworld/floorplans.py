@@ -1,4 +1,4 @@
-"""The floor plans, rules and texts that the `alfworld` package ships, as game generation needs them.
+"""The floor plans, rules and texts that the `alfworld` package ships, for generating games.
 
 Nothing of that package is imported but two files of constants, and these from where they lie:
 importing the package itself changes the environment and pulls in much.
@@ -143,9 +143,7 @@ def rules() -> Rules:
         for kind, items in constants.VAL_RECEPTACLE_OBJECTS.items()
         if kind not in vessels
     }
-    measured = json.loads(
-        Path(__file__).with_name("placements.json").read_text(encoding="utf-8")
-    )
+    measured = json.loads(Path(__file__).with_name("placements.json").read_text(encoding="utf-8"))
     # A lamp that merely stands beside a sink is counted there.
     del measured["FloorLamp"]
     lamps = frozenset(constants.VAL_ACTION_OBJECTS["Toggleable"])
@@ -249,7 +247,8 @@ def _location(x: float, z: float, rotation: int, horizon: int) -> str:
 
 def _module(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, _file(f"gen/{name}.py"))
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
+import lzma
 import os
 import re
 import shutil
@@ -215,12 +215,15 @@ def unpack(data: Path) -> Path:
                     tar.extractall(partial, filter="data")
             if not (partial / FOLDER).is_dir():
                 raise DataError(f"The archives in {data}/alfworld hold no folder {FOLDER}.")
-            # Another process may have finished first: its folder has the same content.
-            with contextlib.suppress(FileExistsError, OSError):
+            try:
                 partial.rename(target)
+            except OSError:
+                # Another process has finished first: its folder has the same content.
+                if not (target / FOLDER).is_dir():
+                    raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    except (tarfile.TarError, EOFError, ValueError) as error:
+    except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
         raise DataError(f"An archive in {data}/alfworld is broken ({error}).") from None
     except OSError as error:
         raise DataError(f"The games cannot be unpacked into {target.parent}: {error}.") from None

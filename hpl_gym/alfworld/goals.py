@@ -135,7 +135,9 @@ class GoalCompiler:
             ask = self._fluents[predicate, place]
         else:
             table: defaultdict[int, int] = defaultdict(int)
-            for row in self._statics.get(predicate, ()):
+            if predicate not in self._statics:
+                raise DataError(f"The game's goal is unusual: {predicate!r} is not understood.")
+            for row in self._statics[predicate]:
                 key = [self._position[word] for i, word in enumerate(row) if i != place]
                 table[key[0] if key else -1] |= 1 << self._position[row[place]]
             ask = lambda state, other: table.get(other, 0)  # noqa: E731
@@ -147,7 +149,7 @@ class GoalCompiler:
 
     def _constant(self, word: str) -> int:
         if word not in self._position:
-            raise DataError(f"The game's goal mentions {word!r}, which does not exist.")
+            raise DataError(f"The game's goal mentions {word!r}, which occurs in no fact.")
         return self._position[word]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -74,22 +75,33 @@ class Problem:
     goal: Formula
 
     @classmethod
-    def read(cls, text: str) -> Problem:
+    def read(cls, text: str, predicates: Mapping[str, tuple[str, ...]]) -> Problem:
         """Parse a problem.
 
+        Args:
+            text: The problem.
+            predicates: The domain's predicates and the types of their arguments.
+
         Raises:
-            DataError: The text is no PDDL problem.
+            DataError: The text is no PDDL problem of the domain.
         """
         parts = {part[0]: part[1:] for part in parse(text) if isinstance(part, list) and part}
         if not {":objects", ":init", ":goal"} <= set(parts) or len(parts[":goal"]) != 1:
             raise DataError("The PDDL problem is broken: it lacks :objects, :init or :goal.")
+        types = dict(typed(parts[":objects"]))
         facts: defaultdict[str, set[tuple[str, ...]]] = defaultdict(set)
         for fact in parts[":init"]:
-            # Equations set distances and costs, which no command or text depends on.
-            if fact[0] != "=":
-                facts[fact[0]].add(tuple(fact[1:]))
+            match fact:
+                case ["=", *_]:
+                    continue  # distances and costs: no command or text depends on them
+                case [str(name), *row] if all(isinstance(word, str) for word in row) and (
+                    tuple(types.get(word) for word in row) == predicates.get(name)
+                ):
+                    facts[name].add(tuple(row))
+                case _:
+                    raise DataError(f"The PDDL problem is broken: {fact} is no fact of the domain.")
         ordered = {name: tuple(sorted(rows)) for name, rows in facts.items()}
-        return cls(dict(typed(parts[":objects"])), ordered, parts[":goal"][0])
+        return cls(types, ordered, parts[":goal"][0])
 
     def of_type(self, kind: str) -> list[str]:
         """Return the ids of one type, sorted."""
@@ -111,12 +123,12 @@ class Problem:
         left = Counter(kinds.values())
         names = {}
         for entity in ids:
-            kind = kinds.get(entity)
-            if kind is None:
-                names[entity] = f"{_unmangled(entity)} "
-            else:
+            if entity in kinds:
+                kind = kinds[entity]
                 names[entity] = f"{_unmangled(kind)} {left[kind]}"
                 left[kind] -= 1
+            else:
+                names[entity] = f"{_unmangled(entity)} "
         return names
 
 

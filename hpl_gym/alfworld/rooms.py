@@ -6,7 +6,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from hpl_gym.alfworld.floorplans import (
     FloorPlan,
@@ -17,6 +17,8 @@ from hpl_gym.alfworld.floorplans import (
     object_id,
     rules,
 )
+
+_T = TypeVar("_T")
 
 LOOK, TWO = "look_at_obj_in_light", "pick_two_obj_and_place"
 TREATMENTS = {
@@ -294,5 +296,5 @@ class _Filling:
                 return name
 
 
-XX
+def _pick(rng: random.Random, weights: dict[_T, int]) -> _T:
     return rng.choices(list(weights), list(weights.values()))[0]

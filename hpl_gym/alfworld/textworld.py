@@ -125,6 +125,7 @@ class TextWorldEngine:
             state = (*state, command)
             self._now = state
             self._visited[state] = self._remembered()
+            self._visited.move_to_end(state)
             if len(self._visited) > _REMEMBERED_STATES:
                 self._visited.popitem(last=False)
         return Outcome(state, shown.feedback, valid, done, float(score), bool(shown["won"]))
@@ -182,6 +183,8 @@ class TextWorldEngine:
         while known and state[:known] not in self._visited:
             known -= 1
         visited = self._visited[state[:known]] if known else self._first
+        if known:
+            self._visited.move_to_end(state[:known])
         env = self._env
         env.downward_lib.set_state_id(visited.planner_state)
         for name, value in visited.fields.items():

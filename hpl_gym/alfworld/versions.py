@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from hpl_gym.alfworld.games import Game
 from hpl_gym.alfworld.grammar import Grammar
-from hpl_gym.alfworld.pddl import words
+from hpl_gym.alfworld.pddl import parse, typed, words
 from hpl_gym.core import DataError
 
 # Digests of what all known versions have in common.
@@ -38,6 +38,7 @@ class Version:
     """The rules and texts in which a game may differ from others.
 
     Attributes:
+        predicates: The domain's predicates (lower case) and the types of their arguments.
         sinks: Types of receptacle (lower case) in which objects are cleaned.
         task: The sentence that states the task.
         arrive: What `go to` says before it tells what is there.
@@ -46,6 +47,7 @@ class Version:
         help: The reply to `help`; "" if there is no such command.
     """
 
+    predicates: dict[str, tuple[str, ...]]
     sinks: tuple[str, ...]
     task: str
     arrive: str
@@ -60,9 +62,10 @@ def read_version(game: Game) -> Version:
     Raises:
         DataError: They are of no known version.
     """
-    sinks, has_help = _read_domain(game.domain)
+    predicates, sinks, has_help = _read_domain(game.domain)
     grammar = Grammar.read(game.grammar)
     version = Version(
+        predicates,
         sinks,
         task=grammar.take("task"),
         arrive=grammar.take("GotoLocation.feedback"),
@@ -88,15 +91,20 @@ def read_version(game: Game) -> Version:
 
 
 @lru_cache(maxsize=8)
-def _read_domain(domain: str) -> tuple[tuple[str, ...], bool]:
-    """Return the types of receptacle that clean, and whether there is a help command."""
+def _read_domain(domain: str) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...], bool]:
+    """Return the predicates, the types of receptacle that clean, and if there is a help command."""
     text = " ".join(words(domain))
     common = re.sub(r"\( :action help .*?(?=\( :action|\)$)", "", text)
     if _digest(common.replace("( receptacletype ?r sinktype ) ", "")) != _DOMAIN:
         raise DataError(_unknown("domain"))
+    parts = {part[0]: part[1:] for part in parse(text) if isinstance(part, list)}
+    predicates = {
+        name: tuple(kind for _, kind in typed(row)) for name, *row in parts[":predicates"]
+    }
     clean = re.search(r":action cleanobject .*?:effect", text)
     assert clean is not None, "the digest vouches for it"
-    return tuple(re.findall(r"receptacletype \?r (\w+)", clean[0])), ":action help " in text
+    sinks = tuple(re.findall(r"receptacletype \?r (\w+)", clean[0]))
+    return predicates, sinks, ":action help " in text
 
 
 def _unknown(part: str) -> str:

@@ -106,7 +106,7 @@ def test_tasks_are_found_by_value_id_and_index():
 
 @pytest.mark.parametrize("task", ["train/none", -1, 2])
 def test_unknown_tasks_are_named_errors(task):
-    with pytest.raises(UnknownTaskError, match="none|0 to 1"):
+    with pytest.raises(UnknownTaskError, match=r"none|0 to 1"):
         ToyEnv().reset(options={"task": task})
 
 

@@ -113,25 +113,24 @@ def test_values_do_not_depend_on_what_else_is_asked():
     assert asyncio.run(ask())[len(states) - 1 - 2] == alone
 
 
-def test_slips_change_one_name_and_are_noted():
+def test_slips_are_wrong_and_noted():
     talk = conversation()
     talk = type(talk)("e", "t", "k", "i", "You see a mug 1, a mug 12, and a desk 3.")
+    right = "Thought: I take mug 1 from desk 3.\nAction: take mug 1 from desk 3"
+    other = "Thought: I look.\nAction: look"
 
     class Fixed:
         async def act(self, talk, seed=0):
-            return Reply("Thought: I take mug 1 from desk 3.\nAction: take mug 1 from desk 3")
+            return Reply(right)
 
-    always, never = Slipping(Fixed(), 1.0), Slipping(Fixed(), 0.0)
-    good = asyncio.run(never.act(talk)).text
-    seen = {asyncio.run(always.act(talk, seed)).text for seed in range(50)}
-    assert good not in seen
+    always, never = Slipping(Fixed(), 1.0, [right, other]), Slipping(Fixed(), 0.0, [right, other])
+    assert asyncio.run(never.act(talk)).text == right
     assert never.slips == []
-    assert always.slips == [0] * 50
-    for text in seen:
-        changed = [(a, b) for a, b in zip(good.split(), text.split(), strict=True) if a != b]
-        assert changed
-        assert text.count("take") == 2
-    assert any("mug 12 from desk 3" in text for text in seen)
+    seen = [asyncio.run(always.act(talk, seed)).text for seed in range(200)]
+    assert seen == [asyncio.run(always.act(talk, seed)).text for seed in range(200)]
+    assert len(always.slips) == 2 * sum(text != right for text in seen)
+    assert {other, right.replace("mug 1", "mug 12"), right.replace("desk 3", "mug 1")} <= {*seen}
+    assert seen.count(right) < 50  # a name can be drawn in its own place
 
 
 @given(items=st.lists(st.integers(), max_size=30), count=st.none() | st.integers(1, 40))

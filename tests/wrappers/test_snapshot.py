@@ -74,7 +74,8 @@ def test_snapshots_are_valid_in_another_process(hash_seed):
     there = (
         "import pickle; from tests.toy import stacked, walk; all = []\n"
         f"for name, replay in {ways}:\n"
-        "    env = stacked(name, replay=replay); env.reset(seed=7, options={'task': 'train/hard'})\n"
+        "    env = stacked(name, replay=replay)\n"
+        "    env.reset(seed=7, options={'task': 'train/hard'})\n"
         "    walk(env, ['go attic', 'take gold', 'dance', 'go hall']); saved = env.snapshot()\n"
         "    all.append((saved, walk(env, ['drop gold', 'go kitchen'])))\n"
         "print(pickle.dumps(all).hex())"
@@ -229,9 +230,14 @@ def test_what_cannot_be_pickled_is_a_named_error(replay):
     wrapped = RecordEpisodeStatistics(make())
     wrapped.lines = (line for line in "ab")
     env = SnapshotWrapper(wrapped, replay=replay)
-    with pytest.raises(SnapshotStackError, match=r"RecordEpisodeStatistics.*lines.*generator"):
+    refused = pytest.raises(SnapshotStackError, match=r"RecordEpisodeStat.*lines.*generator")
+    if replay:  # which needs the fields that there were before
+        with refused:
+            env.reset(options=HARD)
+    else:
         env.reset(options=HARD)
-        env.snapshot()
+        with refused:
+            env.snapshot()
 
 
 # Foreign environments

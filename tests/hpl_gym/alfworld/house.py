@@ -1,7 +1,9 @@
 """A small house with everything in it that is rare in real games."""
 
 import importlib.resources
+import json
 import re
+from pathlib import Path
 
 from hpl_gym.alfworld.games import Game
 from hpl_gym.core import Task
@@ -45,7 +47,9 @@ def kind(entity: str) -> str:
     return f"{name}{'Basin' if 'Basin' in entity else ''}Type"
 
 
-def house(goal: str = ON_A_SHELF, *, extra: str = "", start: str = "loc_bar_9", old: bool = False):
+def house(
+    goal: str = ON_A_SHELF, *, extra: str = "", start: str = "loc_bar_9", old: bool = False
+) -> Game:
     """Return the house as a game.
 
     Args:
@@ -102,3 +106,26 @@ def house(goal: str = ON_A_SHELF, *, extra: str = "", start: str = "loc_bar_9", 
       (:init {" ".join(facts)})
       (:goal {goal}))"""
     return Game(TASK, domain, grammar, problem)
+
+
+def write_house(root: Path, task_id: str, **content: object) -> Path:
+    """Write the house as a game file of the benchmark's layout and return the file's path.
+
+    Args:
+        root: The folder of the splits.
+        task_id: Split, task folder and trial folder.
+        content: What to change in the file; None takes a key out.
+    """
+    game = house()
+    data = {
+        "pddl_domain": game.domain,
+        "grammar": game.grammar,
+        "pddl_problem": game.problem,
+        "solvable": True,
+        **content,
+    }
+    path = root / task_id / "game.tw-pddl"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({key: value for key, value in data.items() if value is not None}))
+    (path.parent / "traj_data.json").write_text("{}")
+    return path

@@ -4,8 +4,9 @@ import random
 import re
 from collections import defaultdict
 
-from hpl_gym.alfworld.engine import House, NativeEngine
+from hpl_gym.alfworld.engine import NativeEngine
 from hpl_gym.alfworld.games import Game
+from hpl_gym.alfworld.layout import State
 from hpl_gym.alfworld.textworld import TextWorldEngine
 from hpl_gym.core import Outcome
 
@@ -90,14 +91,14 @@ def chosen(rng: random.Random, commands: tuple[str, ...], native: NativeEngine) 
         return command
     if rng.random() < 0.4:
         return rng.choice(ODD)
-    item, receptacle = rng.choice(native._objects), rng.choice(native._receptacles)
+    item, receptacle = rng.choice(native._house.objects), rng.choice(native._house.receptacles)
     return rng.choice(
         (
             *(f"go to {receptacle}", f"open {receptacle}", f"close {receptacle}", f"use {item}"),
             *(f"take {item} from {receptacle}", f"examine {rng.choice((item, receptacle))}"),
             *(f"put {item} in/on {receptacle}", f"move {item} to {receptacle}"),
             *(f"{verb} {item} with {receptacle}" for verb in ("heat", "clean", "cool", "slice")),
-            f"slice {item} with {rng.choice(native._objects)}",
+            f"slice {item} with {rng.choice(native._house.objects)}",
         )
     )
 
@@ -109,7 +110,7 @@ def other_dialect(command: str) -> str:
     return re.sub(r"^move (.+) to (.+)", r"put \1 in/on \2", command)
 
 
-def toward_goal(engine: NativeEngine, game: Game, state: House) -> str:
+def toward_goal(engine: NativeEngine, game: Game, state: State) -> str:
     """Return the next command of a straight way to the goal, for one who knows the house."""
     goal = game.problem[game.problem.index("(:goal") :].lower()
     kinds = re.findall(r"objecttype \?\w+ (\w+)type", goal)
@@ -134,7 +135,7 @@ def toward_goal(engine: NativeEngine, game: Game, state: House) -> str:
     if not targets:
         lamp = next(item for item in where if item.split()[0] == kinds[0])
         return find(f"use {lamp}", f"go to {where[lamp]}")
-    if treatment and not getattr(state, treatment) >> engine._object[held] & 1:
+    if treatment and not getattr(state, treatment) >> engine._house.object[held] & 1:
         verb, tool = TREATMENTS[treatment]
         return find(f"{verb} {held}", f"go to {tool} ")
     target = f" {targets[0]} "
