@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -73,7 +74,10 @@ def play(
     Returns:
         The conversation and the last `info` (``success``, ``score``, ``steps``, ...).
     """
-    return asyncio.run(_play(TranscriptWrapper(ReActWrapper(env)), agent, task, seed))
+    # In a thread of its own, since notebooks have a running event loop already.
+    with ThreadPoolExecutor(1) as thread:
+        episode = _play(TranscriptWrapper(ReActWrapper(env)), agent, task, seed)
+        return thread.submit(asyncio.run, episode).result()
 
 
 async def _play(

@@ -162,9 +162,7 @@ def test_dialects(old: bool) -> None:
 
 
 def test_help_speaks_the_dialect() -> None:
-    texts = {
-        dialect: NativeEngine(house(), dialect) for dialect in ("game", "move", "put")
-    }
+    texts = {dialect: NativeEngine(house(), dialect) for dialect in ("game", "move", "put")}
     shown = {d: e.step(e.start().state, "help").observation for d, e in texts.items()}
     assert shown["game"] == shown["move"]
     assert "move (object) to (receptacle):" in shown["move"]

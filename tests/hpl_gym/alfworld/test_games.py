@@ -167,7 +167,9 @@ def test_archives_are_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert locate() == root
 
 
-def test_a_changed_archive_is_unpacked_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_archive_is_unpacked_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = tmp_path / "data"
     archive(data, "train", PLAYABLE)
     monkeypatch.setenv("HPL_DATA", str(data))

@@ -176,7 +176,7 @@ def test_loading_a_game_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_what_textworld_cannot_read_is_a_data_error() -> None:
     game = house()
-    for problem in ("", game.problem.replace("(opened", "(ajar"), game.problem[:-1]):
+    for problem in ("", game.problem.replace("(opened ", "(opened Oven"), game.problem[:-1]):
         with pytest.raises(DataError, match="TextWorld cannot read the game of task 'test/house'"):
             TextWorldEngine(type(game)(game.task, game.domain, game.grammar, problem))
     with pytest.raises(HPLGymError, match="no dialect"):
@@ -187,5 +187,3 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "textworld.envs.pddl", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'hpl-gym\[alfworld\]'"):
         TextWorldEngine(house())
-
-
