@@ -10,7 +10,7 @@ from hpl_gym.core import DataError
 
 @pytest.fixture(scope="session")
 def alfworld_data() -> Path:
-    """The folder of ALFWorld's real games; tests that ask for it are skipped where there are none."""
+    """The folder of ALFWorld's real games; without them, the tests that ask for it are skipped."""
     try:
         return locate_or_unpack()
     except DataError as error:

@@ -188,7 +188,7 @@ class ALFWorldEnv(TextEnv):
         return self._engine
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=128)
 def _native(game: Game, dialect: str) -> NativeEngine:
     return NativeEngine(game, dialect)
 

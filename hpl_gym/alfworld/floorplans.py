@@ -49,8 +49,9 @@ class Rules:
         openable: Kinds of receptacle that open and close.
         objects: All kinds of object, sorted.
         portable: Kinds of object that can be taken.
-        measured: Kind of object to where the benchmark's training games have it at the start:
-            kind of receptacle to count.
+        homes: Kind of object to where one may be at the start: kind of receptacle to weight. It is
+            where the benchmark's training games have it, as far as the rules allow it; of a kind
+            that the rules know no place for (lamps, rolls of paper) the games alone tell.
         goals: Task type to its ``pddl`` and ``templates``.
         domain: The PDDL domain.
         grammar: The TextWorld grammar, with ``UNKNOWN GOAL`` for the task.
@@ -62,20 +63,10 @@ class Rules:
     openable: frozenset[str]
     objects: tuple[str, ...]
     portable: frozenset[str]
-    measured: dict[str, dict[str, int]]
+    homes: dict[str, dict[str, int]]
     goals: dict[str, dict[str, Any]]
     domain: str
     grammar: str
-
-    def homes(self, kind: str) -> dict[str, int]:
-        """Return where objects of `kind` lie at the start: kind of receptacle to weight.
-
-        Where the benchmark's games have them, as far as the rules allow it. Of a kind that the
-        rules know no place for (lamps, rolls of paper) the games alone tell.
-        """
-        seen = self.measured.get(kind, {})
-        allowed = {place: n for place, n in seen.items() if kind in self.accepts.get(place, ())}
-        return allowed or seen
 
 
 @dataclass(frozen=True)
@@ -146,6 +137,10 @@ def rules() -> Rules:
     measured = json.loads(Path(__file__).with_name("placements.json").read_text(encoding="utf-8"))
     # A lamp that merely stands beside a sink is counted there.
     del measured["FloorLamp"]
+    homes = {}
+    for kind, seen in (measured | _FURNITURE).items():
+        allowed = {place: n for place, n in seen.items() if kind in accepts.get(place, ())}
+        homes[kind] = allowed or seen
     lamps = frozenset(constants.VAL_ACTION_OBJECTS["Toggleable"])
     return Rules(
         accepts=accepts,
@@ -154,7 +149,7 @@ def rules() -> Rules:
         openable=frozenset(constants.OPENABLE_CLASS_LIST) - vessels,
         objects=tuple(sorted(set(constants.OBJECTS) - set(accepts))),
         portable=frozenset().union(measured, *accepts.values()) - lamps,
-        measured=measured | _FURNITURE,
+        homes=homes,
         goals=_module("goal_library").gdict,
         domain=_text("data/alfred.pddl"),
         grammar=_text("data/alfred.twl2"),
@@ -223,7 +218,9 @@ def floor_plan(number: int) -> FloorPlan:
             receptacles.append(Receptacle(made_up(kind), kind, spots.pop(), False))
     there |= {kind for kind in contents if kind in known.accepts}
     movable = [
-        kind for kind in contents if kind in known.objects and there & set(known.homes(kind))
+        kind
+        for kind in contents
+        if kind in known.objects and there & set(known.homes.get(kind, ()))
     ]
     fixtures = [
         (made_up(kind), kind, spots.pop())

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 from hpl_gym.alfworld.engine import NativeEngine
 from hpl_gym.alfworld.floorplans import rules
 from hpl_gym.alfworld.games import FOLDER, GAME_FILE, Game
-from hpl_gym.alfworld.pddl import Problem
 from hpl_gym.alfworld.plans import plan_room
-from hpl_gym.alfworld.rooms import LOOK, TREATMENTS, TWO, Goal, Room, draw_room
+from hpl_gym.alfworld.problems import entity_names, initial_facts, problem_text
+from hpl_gym.alfworld.rooms import LOOK, TREATMENTS, TWO, Room, draw_room
 from hpl_gym.core import SPLITS, DataError, HPLGymError, Task, UnknownTaskError
 
 ROOM_SIZES = ("full", "small")
@@ -31,15 +31,6 @@ _TYPES = ("pick_and_place_simple", LOOK, *TREATMENTS, TWO)
 _TASK_ID = re.compile(
     rf"generated/({'|'.join(ROOM_SIZES)})-(0|[1-9][0-9]*)/({'|'.join(SPLITS)})/([0-9]{{5}})"
 )
-# Each content belongs to one split: its digest, modulo the length, is the place here.
-_SHARES = ("train", "train", "train", "train", "valid_seen", "valid_unseen")
-_FACTS_OF_KIND = {
-    "cleanable": "Cleanable",
-    "heatable": "Heatable",
-    "coolable": "Coolable",
-    "toggleable": "Toggleable",
-    "sliceable": "Sliceable",
-}
 
 
 class _Drawn(NamedTuple):
@@ -162,27 +153,20 @@ def _draw(task_id: str) -> _Drawn:
 
 
 def _split_of(room: Room) -> str:
+    """Return the one split that may have a game of this content."""
     digest = hashlib.sha256(room.content().encode()).digest()
-    return _SHARES[int.from_bytes(digest) % len(_SHARES)]
+    return SPLITS[int.from_bytes(digest) % len(SPLITS)]
 
 
 def _as_game(task: Task, room: Room, rng: random.Random) -> _Drawn:
     known, goal = rules(), room.goal
-    facts = _facts(room)
-    words = {
-        "obj": goal.kind.lower(),
-        "recep": goal.target.lower(),
-        "toggle": goal.lamp.lower(),
-    }
-    sentence = rng.choice(known.goals[goal.task_type]["templates"]).format(**words)
+    sentence = rng.choice(known.goals[goal.task_type]["templates"]).format(
+        obj=goal.kind.lower(), recep=goal.target.lower(), toggle=goal.lamp.lower()
+    )
     grammar = known.grammar.replace("UNKNOWN GOAL", sentence)
-    problem = _problem_text(task, room, facts)
-    seen = {
-        key.lower(): [tuple(map(str.lower, row)) for row in rows] for key, rows in facts.items()
-    }
-    names = Problem({}, {key: tuple(rows) for key, rows in seen.items()}, []).names
-    ids = [thing.id for thing in room.things] + [receptacle.id for receptacle in room.receptacles]
-    walkthrough = plan_room(room, {name: names[_mangled(name).lower()] for name in ids})
+    facts = initial_facts(room)
+    problem = problem_text(re.sub(r"\W", "_", task.task_id), room, facts)
+    walkthrough = plan_room(room, entity_names(room, facts))
     return _Drawn(Game(task, known.domain, grammar, problem, walkthrough), room, sentence)
 
 
@@ -195,77 +179,6 @@ def _is_solved_by_walkthrough(game: Game) -> bool:
         if not outcome.valid or outcome.success != (turn == len(game.walkthrough)):
             return False
     return outcome.success
-
-
-def _facts(room: Room) -> dict[str, list[tuple[str, ...]]]:
-    """Return the initial facts by predicate."""
-    known = rules()
-    facts: dict[str, list[tuple[str, ...]]] = {"atLocation": [("agent1", _mangled(room.start))]}
-
-    def add(predicate: str, *arguments: str) -> None:
-        facts.setdefault(predicate, []).append(arguments)
-
-    for receptacle in room.receptacles:
-        name = _mangled(receptacle.id)
-        add("receptacleType", name, f"{receptacle.kind}Type")
-        add("receptacleAtLocation", name, _mangled(receptacle.location))
-        if receptacle.openable:
-            add("openable", name)
-    for thing in room.things:
-        name = _mangled(thing.id)
-        add("objectType", name, f"{thing.kind}Type")
-        add("objectAtLocation", name, _mangled(thing.location))
-        if thing.place:
-            add("inReceptacle", name, _mangled(thing.place.id))
-        if thing.kind in known.portable:
-            add("pickupable", name)
-        if thing.kind in known.vessels:
-            add("isReceptacleObject", name)
-        if thing.cool:
-            add("isCool", name)
-        for predicate, action in _FACTS_OF_KIND.items():
-            if thing.kind in known.actions[action]:
-                add(predicate, name)
-    kinds = {thing.kind for thing in room.things}
-    for place in sorted({receptacle.kind for receptacle in room.receptacles}):
-        for kind in sorted(known.accepts[place] & kinds):
-            add("canContain", f"{place}Type", f"{kind}Type")
-    return facts
-
-
-def _problem_text(task: Task, room: Room, facts: dict[str, list[tuple[str, ...]]]) -> str:
-    known, goal = rules(), room.goal
-    # The rules of the house name some types, so all are declared, as in the benchmark.
-    declared = [
-        "agent1 - agent",
-        *(f"{kind}Type - otype" for kind in known.objects),
-        *(f"{kind}Type - rtype" for kind in sorted(known.accepts)),
-        *(f"{name} - object" for name, _ in facts["objectType"]),
-        *(f"{name} - receptacle" for name, _ in facts["receptacleType"]),
-    ]
-    places = ("atLocation", "receptacleAtLocation", "objectAtLocation")
-    locations = {row[1] for predicate in places for row in facts[predicate]}
-    declared += [f"{name} - location" for name in sorted(locations)]
-    init = [f"({predicate} {' '.join(row)})" for predicate, rows in facts.items() for row in rows]
-    name = re.sub(r"\W", "_", task.task_id)
-    lines = "\n        "
-    return (
-        f"(define (problem plan_{name})\n(:domain alfred)\n"
-        f"(:objects{lines}{lines.join(declared)}\n)\n"
-        f"(:init{lines}{lines.join(init)}\n)\n{_goal_text(goal)}"
-    )
-
-
-def _goal_text(goal: Goal) -> str:
-    text: str = rules().goals[goal.task_type]["pddl"]
-    filled = text.format(obj=goal.kind, recep=goal.target, toggle=goal.lamp)
-    return filled.replace("#", "-").strip() + "\n"
-
-
-def _mangled(name: str) -> str:
-    for sign, word in (("|", "_bar_"), ("-", "_minus_"), ("+", "_plus_"), (".", "_dot_")):
-        name = name.replace(sign, word)
-    return name
 
 
 def _trajectory(room: Room, sentence: str, trial: str, seed: int) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def read_layout(problem: Problem, version: Version) -> Layout:
 
     start = facts.get("atlocation", ())
     standing = facts.get("receptacleatlocation", ())
-    homes = {receptacle: location for receptacle, location in standing}
+    homes = {row[0]: row[1] for row in standing}
     if len(start) != 1 or len(homes) != len(standing):
         raise DataError("The game is unusual: the agent or a receptacle is not in one place.")
     if facts.get("holds") or facts.get("holdsany"):

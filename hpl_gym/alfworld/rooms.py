@@ -198,7 +198,7 @@ def _draw_goal(rng: random.Random, task_type: str, plan: FloorPlan) -> Goal | No
             and target != appliance
             and not (task_type == TWO and _CAPACITY.get(target) == 1)
         ]
-        targets = [goal for goal in targets if there & set(known.homes(kind)) - _shut_out(goal)]
+        targets = [goal for goal in targets if there & set(known.homes[kind]) - _shut_out(goal)]
         if targets:
             goals.append(targets)
     return rng.choice(rng.choice(goals)) if goals else None
@@ -236,7 +236,7 @@ def _choose(
     for kind in filter(None, (goal.kind, goal.lamp)):
         homes = {
             home: weight
-            for home, weight in known.homes(kind).items()
+            for home, weight in known.homes[kind].items()
             if home in left and (kind == goal.lamp or home not in shut)
         }
         if homes:
@@ -268,7 +268,7 @@ class _Filling:
     def put(self, kind: str, shut: frozenset[str] = frozenset()) -> bool:
         """Put an object where one of its kind may be; return whether there is a place for it."""
         weights, free = {}, {}
-        for home, weight in self.known.homes(kind).items():
+        for home, weight in self.known.homes[kind].items():
             if home in self._of_kind and home not in shut:
                 capacity = _CAPACITY.get(home, 99)
                 free[home] = [r for r in self._of_kind[home] if self._inside[r.id] < capacity]

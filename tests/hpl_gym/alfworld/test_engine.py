@@ -27,8 +27,8 @@ TOUR = {
     "use desklamp 2": "You turn on the desklamp 2.",
     "use desklamp 2\n": "You turn on the desklamp 2.",
     "use desklamp 1": "You turn on the desklamp 1.",
-    "open drawer 1": "You open the drawer 1. The drawer 1 is open. In it, you see a desklamp 1, and "
-    "a knife 1.",
+    "open drawer 1": "You open the drawer 1. The drawer 1 is open. In it, you see a desklamp 1, "
+    "and a knife 1.",
     "open drawer 1 ": "Nothing happens.",
     "take desklamp 1 from drawer 1": "Nothing happens.",
     "take knife 1 from drawer 1": "You pick up the knife 1 from the drawer 1.",
@@ -39,7 +39,8 @@ TOUR = {
     "examine drawer 1": "The drawer 1 is closed.",
     "take apple 2 from desk 2": "You pick up the apple 2 from the desk 2.",
     " examine apple 2": "This is a sliced apple 2.",
-    "go to microwave 1": "You arrive at microwave 1. The microwave 1 is open. In it, you see a mug 1.",
+    "go to microwave 1": "You arrive at microwave 1. The microwave 1 is open. In it, you see a "
+    "mug 1.",
     "heat apple 2 with microwave 1": "You heat the apple 2 using the microwave 1.",
     "examine apple 2 ": "This is a hot sliced apple 2.",
     "go to sinkbasin 1": "You arrive at sinkbasin 1. On the sinkbasin 1, you see nothing.",
@@ -64,7 +65,6 @@ TOUR = {
     "take mug 2 from shelf 1": "Nothing happens.",
     "put apple 1 in/on shelf 1": "You move the apple 1 to the shelf 1.",
 }
-commands = st.integers(0, 2**32)
 
 
 def test_a_tour_of_the_house() -> None:
@@ -88,8 +88,7 @@ def test_what_can_be_done() -> None:
     engine = NativeEngine(house())
     state = engine.start().state
     assert engine.admissible(state) == (
-        *(f"go to {name} 1" for name in ("desk",)),
-        "go to desk 2",
+        *("go to desk 1", "go to desk 2"),
         *(f"go to {name} 1" for name in ("drawer", "fridge", "microwave", "shelf", "sink")),
         *("go to sinkbasin 1", "help", "inventory", "look"),
     )
@@ -107,9 +106,16 @@ def test_where_things_are() -> None:
     engine = NativeEngine(house())
     state = engine.step(engine.start().state, "go to desk 1").state
     assert engine.locations(state) == {
-        **{"apple 1": "fridge 1", "apple 2": "desk 2", "book 1": "safe 1"},
-        **{"butterknife 1": "shelf 1", "desklamp 1": "drawer 1", "desklamp 2": "desk 2"},
-        **{"knife 1": "drawer 1", "mug 1": "microwave 1", "mug 2": "shelf 1", "spoon 1": "desk 1"},
+        "apple 1": "fridge 1",
+        "apple 2": "desk 2",
+        "book 1": "safe 1",
+        "butterknife 1": "shelf 1",
+        "desklamp 1": "drawer 1",
+        "desklamp 2": "desk 2",
+        "knife 1": "drawer 1",
+        "mug 1": "microwave 1",
+        "mug 2": "shelf 1",
+        "spoon 1": "desk 1",
     }
     state = engine.step(state, "take apple 2 from desk 2").state
     assert engine.locations(state)["apple 2"] == ""
@@ -185,7 +191,7 @@ def test_help_speaks_the_dialect() -> None:
 def test_an_unknown_grammar_is_refused(wrong: str, right: str) -> None:
     game = house()
     assert wrong in game.grammar
-    with pytest.raises(DataError, match="grammar is of a version .* engine='textworld'"):
+    with pytest.raises(DataError, match=r"grammar is of a version .* engine='textworld'"):
         NativeEngine(type(game)(game.task, game.domain, game.grammar.replace(wrong, right), ""))
 
 
@@ -194,7 +200,7 @@ def test_an_unknown_domain_is_refused() -> None:
     for wrong, right in (("(isClean ?o)", "(isHot ?o)"), ("location, ?r", "location ?r")):
         assert wrong in game.domain
         domain = game.domain.replace(wrong, right)
-        with pytest.raises(DataError, match="domain is of a version .* engine='textworld'"):
+        with pytest.raises(DataError, match=r"domain is of a version .* engine='textworld'"):
             NativeEngine(type(game)(game.task, domain, game.grammar, game.problem))
     commented = game.domain.replace("(:action look", "; a comment (\n\n (:action   LOOK")
     assert NativeEngine(type(game)(game.task, commented, game.grammar, game.problem))

@@ -88,7 +88,7 @@ def test_an_unknown_task_id_is_no_task(tmp_path: Path, task_id: str) -> None:
 
 
 def test_a_folder_without_games_is_said_to_be_one(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no folder .*valid_unseen"):
+    with pytest.raises(DataError, match=r"no folder .*valid_unseen"):
         real_tasks(tmp_path, "valid_unseen")
     (tmp_path / "train").mkdir()
     with pytest.raises(DataError, match="no playable game"):
