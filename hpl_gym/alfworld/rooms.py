@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -270,7 +271,7 @@ class _Filling:
         weights, free = {}, {}
         for home, weight in self.known.homes[kind].items():
             if home in self._of_kind and home not in shut:
-                capacity = _CAPACITY.get(home, 99)
+                capacity = _CAPACITY.get(home, math.inf)
                 free[home] = [r for r in self._of_kind[home] if self._inside[r.id] < capacity]
                 if free[home]:
                     weights[home] = weight

@@ -261,10 +261,10 @@ def test_full_rooms_are_as_large_as_real_ones() -> None:
         sizes["characters"].append(len(start.observation))
     # Medians and 5th to 95th percentiles of 1,000 real games (docs/generated_games.md).
     real = {
-        "objects": (40, 22, 63),
-        "receptacles": (20, 9, 41),
-        "commands": (22, 11, 43),
-        "characters": (436, 275, 754),
+        "objects": (42, 22, 63),
+        "receptacles": (21, 9, 51),
+        "commands": (23, 11, 53),
+        "characters": (462, 272, 867),
     }
     for name, (median, low, high) in real.items():
         assert statistics.median(sizes[name]) == pytest.approx(median, rel=0.15), name
