@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -13,6 +13,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -30,14 +31,26 @@ class _Rate(ProgressColumn):
 
 
 class Bar:
-    """A running bar; `advance` moves it, `note` sets the text behind it."""
+    """A running bar; `advance` moves it, `note` sets the text behind it.
 
-    def __init__(self, progress: Progress, task: Any) -> None:
+    Where standard error is no terminal, a line is printed twice a minute instead.
+    """
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress, self._task = progress, task
+        self._printed = time.monotonic()
 
     def advance(self, amount: int = 1) -> None:
         """Move on by `amount`."""
         self._progress.advance(self._task, amount)
+        if not console.is_terminal and time.monotonic() - self._printed > 30:
+            self._printed = time.monotonic()
+            task = self._progress.tasks[self._task]
+            spent, left = task.elapsed or 0, task.time_remaining or 0
+            done = f"{task.description} {task.completed:.0f}/{task.total:.0f}"
+            console.print(
+                f"{done}, {spent:.0f} s, {left:.0f} s left, {task.fields['note']}", highlight=False
+            )
 
     def note(self, text: str) -> None:
         """Show `text` behind the bar."""
