@@ -1,6 +1,6 @@
 import asyncio
 
-from hpl_gym.agents.agent import Reply, play
+from hpl_gym.agents import Reply, play
 from tests.toy import make
 from tests.trainers.test_rollout import HARD, Reciter
 
