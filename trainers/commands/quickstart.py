@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +13,7 @@ from rich.table import Table
 
 from hpl_gym.trainers.commands.evaluation import success_table
 from hpl_gym.trainers.commands.options import Settings, settings_of
-from hpl_gym.trainers.commands.stages import _needs_train_extra
+from hpl_gym.trainers.commands.stages import needs_train_extra
 from hpl_gym.trainers.progress import console
 from hpl_gym.trainers.records import write_json
 
@@ -33,7 +34,7 @@ def quickstart(
 
     Examples: `hpl quickstart`, `HPL_DATA=/data hpl quickstart --games real`
     """
-    _needs_train_extra()
+    needs_train_extra()
     from hpl_gym.trainers.evaluate import evaluate
     from hpl_gym.trainers.experts import collect_experts
     from hpl_gym.trainers.explore import explore
@@ -90,8 +91,6 @@ def quickstart(
 def _stage_table(
     stages: dict[str, dict[str, Any]], results: dict[str, dict[str, Any]], run: Path
 ) -> Table:
-    import json
-
     experts, sft, explore, pairs, train = stages.values()
     table = Table(title="What was done")
     for column, justify in (("stage", "left"), ("result", "left"), ("seconds", "right")):
@@ -112,9 +111,10 @@ def _stage_table(
     table.add_row("pairs", kept, _seconds(pairs))
     steps = " + ".join(map(str, train["steps"]))
     table.add_row("train", f"{steps} steps in three phases", _seconds(train))
-    for label in results:
+    for label, result in results.items():
         manifest = json.loads((run / "eval" / label.lower() / "manifest.json").read_text())
-        table.add_row(f"eval {label}", "", _seconds(manifest))
+        turns = f"{result['mean_turns']} turns an episode on average"
+        table.add_row(f"eval {label}", turns, _seconds(manifest))
     return table
 
 

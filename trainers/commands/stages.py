@@ -28,7 +28,7 @@ def sft(
 
     Example: `hpl sft --run runs/mine sft.model=Qwen/Qwen2.5-1.5B-Instruct sft.lr=1.0e-5`
     """
-    _needs_train_extra()
+    needs_train_extra()
     from hpl_gym.trainers.sft import sft as stage
 
     show("sft", stage(settings_of(run, config, overrides), run))
@@ -41,7 +41,7 @@ def explore(
 
     Example: `hpl explore --run runs/mine explore.count=100 explore.rollouts=5`
     """
-    _needs_train_extra()
+    needs_train_extra()
     from hpl_gym.trainers.explore import explore as stage
 
     show("explore", stage(settings_of(run, config, overrides), run))
@@ -66,13 +66,14 @@ def train(
 
     Example: `hpl train --run runs/mine train.lr=3.0e-6 train.beta=0.3`
     """
-    _needs_train_extra()
+    needs_train_extra()
     from hpl_gym.trainers.hpl import train as stage
 
     show("train", stage(settings_of(run, config, overrides), run))
 
 
-def _needs_train_extra() -> None:
+def needs_train_extra() -> None:
+    """Raise `MissingExtraError` where torch or transformers are not installed."""
     from importlib.util import find_spec
 
     from hpl_gym.core import MissingExtraError
