@@ -1,7 +1,7 @@
 """The `transformers` backend: batched decoding on a CPU or one GPU, with shared prefixes kept.
 
-Each context's keys and values are kept, so that the next turn of a conversation, and every rollout
-that starts from it, only computes what is new.
+The keys and values of a context and its reply are kept, so that the next turn only computes what is
+new; a context that several requests of a batch share is computed once.
 """
 
 from __future__ import annotations
@@ -55,18 +55,18 @@ class TransformersBackend:
     Args:
         model: The model, on its device, with full attention in every layer.
         max_batch: Most requests decoded together.
-        cache_tokens: Most tokens of context whose keys and values are kept.
+        cache_bytes: Most memory for the keys and values of earlier contexts.
 
     Attributes:
         usage: What was done so far.
     """
 
     def __init__(
-        self, model: PreTrainedModel, *, max_batch: int = 64, cache_tokens: int = 200_000
+        self, model: PreTrainedModel, *, max_batch: int = 64, cache_bytes: int = 2 << 30
     ) -> None:
         self.model = model.eval()
         self.max_batch = max_batch
-        self.cache_tokens = cache_tokens
+        self.cache_bytes = cache_bytes
         self._prefixes: OrderedDict[tuple[int, ...], _Prefix] = OrderedDict()
         self._kept = 0
         self._queue: list[_Waiting] = []
@@ -89,6 +89,8 @@ class TransformersBackend:
             while asked != len(self._queue):
                 asked = len(self._queue)
                 await asyncio.sleep(0)
+            # Contexts of like length together: a batch is padded to its longest.
+            self._queue.sort(key=lambda waiting: len(waiting.request.ids))
             batch, self._queue = self._queue[: self.max_batch], self._queue[self.max_batch :]
             try:
                 completions = self._run([waiting.request for waiting in batch])
@@ -132,8 +134,6 @@ class TransformersBackend:
             past_key_values=cache,
             logits_to_keep=1,
         ).logits[:, -1]
-        for row, ids in enumerate(contexts):
-            self._keep(ids, cache, row, mask)
 
         rows = torch.tensor([row_of[request.ids] for request in requests], device=device)
         if rows.tolist() != list(range(len(contexts))):
@@ -236,10 +236,9 @@ class TransformersBackend:
             return
         columns = mask[row].nonzero()[: len(ids), 0]
         self._prefixes[ids] = [layer.store[:, row][:, :, columns] for layer in cache.layers]
-        self._kept += len(ids)
-        while self._kept > self.cache_tokens and len(self._prefixes) > 1:
-            oldest, _ = self._prefixes.popitem(last=False)
-            self._kept -= len(oldest)
+        self._kept += _size(self._prefixes[ids])
+        while self._kept > self.cache_bytes and len(self._prefixes) > 1:
+            self._kept -= _size(self._prefixes.popitem(last=False)[1])
 
     @torch.inference_mode()
     def _no_tokens(self) -> _Prefix:
@@ -247,3 +246,7 @@ class TransformersBackend:
         token = torch.zeros(1, 1, dtype=torch.long, device=self.model.device)
         layers = self.model(input_ids=token, use_cache=True).past_key_values.layers
         return [torch.stack([layer.keys[0], layer.values[0]])[:, :, :0] for layer in layers]
+
+
+def _size(prefix: _Prefix) -> int:
+    return sum(layer.nbytes for layer in prefix)

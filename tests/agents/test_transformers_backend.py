@@ -66,20 +66,23 @@ def test_logprobs_and_entropies_are_those_of_the_model():
         assert completion.entropies[place] == pytest.approx(entropy, abs=1e-4)
 
 
-def test_a_shared_context_is_computed_once():
+def test_a_shared_context_is_computed_once_and_the_next_turn_only_adds():
     backend = TransformersBackend(model())
-    (one, *_) = requests(1.0)
-    run(backend, [one] * 1)
-    computed = backend.usage.tokens_computed
-    agent = LanguageModelAgent(backend, ChatEncoder(tokenizer(), PROMPT), temperature=1.0)
+    encoder = ChatEncoder(tokenizer(), PROMPT)
+    agent = LanguageModelAgent(backend, encoder, temperature=1.0, max_new_tokens=8)
+    talk = conversation(("go to a mug", "cabinet 1"))
 
-    async def five():
-        talk = conversation(("go to a mug", "cabinet 1"))
+    async def five(talk):
         return await asyncio.gather(*(agent.act(talk, seed) for seed in range(5)))
 
-    asyncio.run(five())
-    new = backend.usage.tokens_computed - computed
-    assert new < len(agent.encoder.encode(conversation(("go to a mug", "cabinet 1")), ask=True).ids)
+    replies = asyncio.run(five(talk))
+    context = len(encoder.encode(talk, ask=True).ids)
+    assert backend.usage.tokens_computed == context
+    assert backend.usage.tokens_in == 5 * context
+    longer = talk.add(replies[0].text, "cabinet 2", replies[0].token_ids)
+    asyncio.run(agent.act(longer))
+    new = len(encoder.encode(longer, ask=True).ids) - context - len(replies[0].token_ids)
+    assert backend.usage.tokens_computed == context + new + 1  # the reply's last token is not kept
 
 
 def test_sampling_follows_the_distribution():
@@ -94,10 +97,12 @@ def test_sampling_follows_the_distribution():
 
 
 def test_old_prefixes_are_dropped():
-    backend = TransformersBackend(model(), cache_tokens=60)
+    backend = TransformersBackend(model(), cache_bytes=50_000)
     run(backend, requests(0.0))
-    assert backend._kept <= 60 or len(backend._prefixes) == 1
-    assert backend._kept == sum(map(len, backend._prefixes))
+    held = [sum(layer.nbytes for layer in prefix) for prefix in backend._prefixes.values()]
+    assert 0 < len(held) < 12
+    assert sum(held) <= 50_000
+    assert backend._kept == sum(held)
 
 
 def test_an_error_reaches_every_asker():
