@@ -70,17 +70,19 @@ class TinyConfig(_Section):
         kv_heads: Key / value heads.
         epochs: Passes of language modelling over whole transcripts before cloning.
         context: Weight in it of the tokens that are not the agent's.
-        lr: Peak learning rate of both.
+        lr: Peak learning rate of AdamW in both, for embeddings, biases and norms.
+        muon_lr: Peak learning rate of Muon in both, for the other matrices.
     """
 
     vocabulary: int = Field(2048, ge=300)
     layers: int = Field(4, ge=1)
     width: int = Field(128, ge=8)
     heads: int = Field(4, ge=1)
-    kv_heads: int = Field(2, ge=1)
+    kv_heads: int = Field(4, ge=1)
     epochs: int = Field(2, ge=0)
     context: float = Field(0.3, ge=0, le=1)
-    lr: float = Field(3e-3, gt=0)
+    lr: float = Field(2e-3, gt=0)
+    muon_lr: float = Field(0.02, gt=0)
 
 
 class SftConfig(_Section):

@@ -27,7 +27,7 @@ from hpl_gym.trainers.curriculum import PHASES, spread
 from hpl_gym.trainers.examples import Example, collate, example, score
 from hpl_gym.trainers.experts import clean_experts
 from hpl_gym.trainers.losses import bc_loss, dpo_loss
-from hpl_gym.trainers.optimizer import make_optimizer, save_model, take_step
+from hpl_gym.trainers.optimizer import Optimizer, save_model
 from hpl_gym.trainers.preferences import LEVELS
 from hpl_gym.trainers.progress import bar
 from hpl_gym.trainers.records import Stage, digest, finished_manifest, read_records
@@ -117,7 +117,7 @@ def train(config: Config, run: Path) -> dict[str, Any]:
     plan = make_plan(clones, pairs, settings.batch, settings.epochs, random.Random(config.seed))
 
     weights = {level: getattr(settings, level) for level in LEVELS}
-    optimizer, schedule = make_optimizer(model, settings.lr, len(plan), settings.warmup)
+    optimizer = Optimizer(model, settings.lr, len(plan), settings.warmup)
     levels = [level for level in LEVELS if weights[level]]
     (stage.folder / "metrics.jsonl").unlink(missing_ok=True)
     model.train()
@@ -138,7 +138,7 @@ def train(config: Config, run: Path) -> dict[str, Any]:
                     loss = dpo_loss(both[:1], both[1:], known[0], known[1], settings.beta)
                     (weights[level] * loss / len(step.pairs[level])).backward()
                     losses[level] += loss.item() / len(step.pairs[level])
-            norm = take_step(model, optimizer, schedule)
+            norm = optimizer.step()
             last = {name: round(value, 5) for name, value in losses.items()}
             stage.append("metrics", {"step": number, "phase": step.phase, "norm": norm, **last})
             first = last | first

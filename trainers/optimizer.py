@@ -1,4 +1,4 @@
-"""AdamW with warm-up and a cosine, one clipped step, and saving a model whole or not at all."""
+"""The optimiser with its schedule, and saving a model whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,35 +13,56 @@ from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 
-def make_optimizer(
-    model: PreTrainedModel, lr: float, steps: int, warmup: float
-) -> tuple[torch.optim.AdamW, LambdaLR]:
-    """Return AdamW and its schedule: linear warm-up, then a cosine to zero.
+class Optimizer:
+    """AdamW, or Muon for the matrices of a model that learns from nothing, on one schedule.
+
+    The rates rise linearly, then fall to zero along a cosine. The gradients are clipped to norm 1.
 
     Args:
         model: Whose parameters are optimised.
-        lr: Peak learning rate.
+        lr: Peak learning rate of AdamW.
         steps: Number of steps in all.
         warmup: Share of the steps with a rising rate, in [0, 1].
+        muon_lr: Peak learning rate of Muon, which then has all matrices but the embeddings; None:
+            AdamW has all parameters.
     """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0)
-    rising = max(1, math.ceil(warmup * steps))
 
-    def factor(step: int) -> float:
-        if step < rising:
-            return (step + 1) / rising
-        return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        lr: float,
+        steps: int,
+        warmup: float,
+        muon_lr: float | None = None,
+    ) -> None:
+        self.model = model
+        embeddings = model.get_input_embeddings().weight
+        matrices, others = [], []
+        for weight in model.parameters():
+            inner = muon_lr is not None and weight.ndim == 2 and weight is not embeddings
+            (matrices if inner else others).append(weight)
+        self.parts: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(others, lr=lr, weight_decay=0.0)
+        ]
+        if muon_lr is not None:
+            self.parts.append(torch.optim.Muon(matrices, lr=muon_lr, weight_decay=0.0))
+        rising = max(1, math.ceil(warmup * steps))
 
-    return optimizer, LambdaLR(optimizer, factor)
+        def factor(step: int) -> float:
+            if step < rising:
+                return (step + 1) / rising
+            return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
+        self.schedules = [LambdaLR(part, factor) for part in self.parts]
 
-def take_step(model: PreTrainedModel, optimizer: torch.optim.AdamW, schedule: LambdaLR) -> float:
-    """Clip the gradients to norm 1, step, and clear them; returns the norm before clipping."""
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    schedule.step()
-    optimizer.zero_grad(set_to_none=True)
-    return float(norm)
+    def step(self) -> float:
+        """Clip the gradients, step, and clear them; returns their norm before clipping."""
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for part, schedule in zip(self.parts, self.schedules, strict=True):
+            part.step()
+            schedule.step()
+            part.zero_grad(set_to_none=True)
+        return float(norm)
 
 
 def save_model(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:

@@ -16,18 +16,32 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.text import Text
 
 console = Console(stderr=True)
 
 
+def _rate(task: Task) -> float:
+    """Return items a second over the whole run: a batch ends at once, so short spans say little."""
+    return (task.completed - task.fields["before"]) / (task.elapsed or 1e-9)
+
+
+def _left(task: Task) -> str:
+    rate = _rate(task)
+    seconds = round((task.total - task.completed) / rate) if rate and task.total else 0
+    return f"{seconds // 60}:{seconds % 60:02d} left" if rate else "-:-- left"
+
+
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        # Over the whole run: a batch of episodes ends at once, so that short spans say little.
-        made = task.completed - task.fields["before"]
-        return Text(f"{made / task.elapsed:.1f}/s" if made and task.elapsed else "--/s")
+        rate = _rate(task)
+        return Text(f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.1f}/min")
+
+
+class _Left(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(_left(task))
 
 
 class Bar:
@@ -46,11 +60,8 @@ class Bar:
         if not console.is_terminal and time.monotonic() - self._printed > 30:
             self._printed = time.monotonic()
             task = self._progress.tasks[self._task]
-            spent, left = task.elapsed or 0, task.time_remaining or 0
             done = f"{task.description} {task.completed:.0f}/{task.total:.0f}"
-            console.print(
-                f"{done}, {spent:.0f} s, {left:.0f} s left, {task.fields['note']}", highlight=False
-            )
+            console.print(f"{done}, {_left(task)}, {task.fields['note']}", highlight=False)
 
     def note(self, text: str) -> None:
         """Show `text` behind the bar."""
@@ -72,7 +83,7 @@ def bar(title: str, total: int, done: int = 0) -> Iterator[Bar]:
         MofNCompleteColumn(),
         _Rate(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        _Left(),
         TextColumn("{task.fields[note]}"),
         console=console,
     ) as progress:

@@ -19,7 +19,7 @@ from hpl_gym.agents.language_model import load_model
 from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.examples import Example, batches, collate, example, score
-from hpl_gym.trainers.optimizer import make_optimizer, save_model, take_step
+from hpl_gym.trainers.optimizer import Optimizer, save_model
 from hpl_gym.trainers.progress import bar
 from hpl_gym.trainers.records import Stage, digest, finished_manifest, read_records
 from hpl_gym.trainers.rollout import to_conversation
@@ -64,10 +64,10 @@ def sft(config: Config, run: Path) -> dict[str, Any]:
         tokenizer = train_tokenizer(texts, settings.tiny.vocabulary)
         model: PreTrainedModel = make_model(settings.tiny, tokenizer, config.seed)
         model = model.to(config.device)
-        lr, warm_epochs = settings.tiny.lr, settings.tiny.epochs
+        lr, muon_lr, warm_epochs = settings.tiny.lr, settings.tiny.muon_lr, settings.tiny.epochs
     else:
         model, tokenizer = load_model(settings.model, config.device)
-        lr, warm_epochs = settings.lr, 0
+        lr, muon_lr, warm_epochs = settings.lr, None, 0
     encoder = ChatEncoder(tokenizer, prompt)
     examples = [example(encoder, one, without=slips) for one, slips in experts]
     fitting = [one for one in examples if len(one.ids) <= settings.max_length]
@@ -79,7 +79,7 @@ def sft(config: Config, run: Path) -> dict[str, Any]:
     plan += [
         batch for _ in range(settings.epochs) for batch in batches(fitting, settings.batch, rng)
     ]
-    optimizer, schedule = make_optimizer(model, lr, len(plan), settings.warmup)
+    optimizer = Optimizer(model, lr, len(plan), settings.warmup, muon_lr)
     model.train()
     losses = []
     with bar("sft", len(plan)) as progress:
@@ -87,7 +87,7 @@ def sft(config: Config, run: Path) -> dict[str, Any]:
             batch = collate(examples_of_step, model.device)
             loss = -score(model, batch).sum() / batch.weights[:, 1:].sum()
             loss.backward()
-            take_step(model, optimizer, schedule)
+            optimizer.step()
             losses.append(loss.item())
             progress.advance()
             progress.note(f"loss {losses[-1]:.3f}")

@@ -48,7 +48,7 @@ def generated_tasks(split: str, rooms: str = "full", seed: int = 0) -> Sequence[
 
     Args:
         split: `train`, `valid_seen` or `valid_unseen`.
-        rooms: `full` (rooms like the benchmark's) or `small` (5 to 8 receptacles, 6 to 12
+        rooms: `full` (rooms like the benchmark's) or `small` (3 to 5 receptacles, 4 to 8
             objects).
         seed: Another seed (0 or greater), other games.
 

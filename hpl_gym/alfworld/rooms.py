@@ -126,7 +126,7 @@ def draw_room(rng: random.Random, task_type: str, unseen: bool, small: bool) -> 
         rng: Source of all choices.
         task_type: One of the six task types.
         unseen: Take a held-out floor plan instead of one of the others.
-        small: Leave only 5 to 8 receptacles and 6 to 12 objects.
+        small: Leave only 3 to 5 receptacles and 4 to 8 objects, few of a kind.
 
     Returns:
         The room, or None if the draw came to nothing and another one is due.
@@ -142,7 +142,7 @@ def draw_room(rng: random.Random, task_type: str, unseen: bool, small: bool) -> 
 
     copies = _pick(rng, _TWO_COPIES if task_type == TWO else _TARGET_COPIES)
     if small:
-        copies = min(copies, 3)
+        copies = min(copies, 2)
     placed = [filling.put(goal.kind, shut) for _ in range(copies)]
     if sum(placed) < (2 if task_type == TWO else 1):
         return None
@@ -151,13 +151,13 @@ def draw_room(rng: random.Random, task_type: str, unseen: bool, small: bool) -> 
 
     others = [kind for kind in plan.kinds if kind not in (goal.kind, goal.lamp)]
     if small:
-        count = rng.randint(6, 12)
-        kinds = [kind for kind in others if kind in known.portable] * 2
+        count = rng.randint(4, 8)
+        kinds = [kind for kind in others if kind in known.portable]
         rng.shuffle(kinds)
         for kind in kinds:
             if len(filling.things) < count:
                 filling.put(kind)
-        if len(filling.things) < 6:
+        if len(filling.things) < 4:
             return None
     else:
         for kind in others:
@@ -242,7 +242,7 @@ def _choose(
         }
         if homes:
             take(_pick(rng, homes))
-    count = rng.randint(max(5, len(chosen)), 8)
+    count = rng.randint(max(3, len(chosen)), 5)
     while len(chosen) < count and left:
         openable = rng.random() < _OPENABLE_SHARE
         kinds = [kind for kind in left if any(r.openable == openable for r in left[kind])]

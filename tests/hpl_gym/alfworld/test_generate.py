@@ -277,8 +277,8 @@ def test_small_rooms_are_small_and_mixed(split: str) -> None:
     shares = []
     for game in sample(split, "small", 90):
         contents = Contents(game)
-        assert 5 <= len(contents.holders) <= 8
-        assert 6 <= len(contents.kinds) <= 12
+        assert 3 <= len(contents.holders) <= 5
+        assert 4 <= len(contents.kinds) <= 8
         assert len(contents.facts["inreceptacle"]) == len(contents.kinds)
         shares.append(len(contents.openable) / len(contents.holders))
     assert 0.25 < statistics.mean(shares) < 0.5
