@@ -17,6 +17,9 @@ from transformers.cache_utils import DynamicLayer
 
 from hpl_gym.agents.backends.request import Completion, Request, Usage
 
+# More new tokens than an observation usually has.
+_LONG = 64
+
 # Keys and values of one prefix: for each layer a tensor (2, kv_heads, tokens, head_dim).
 _Prefix = list[torch.Tensor]
 
@@ -109,7 +112,7 @@ class TransformersBackend:
         contexts = list(dict.fromkeys(request.ids for request in requests))
         row_of = {ids: row for row, ids in enumerate(contexts)}
         bounds = {request.ids: request.bounds for request in requests}
-        pasts = [self._longest_prefix(ids, bounds[ids]) for ids in contexts]
+        pasts = [self._past(ids, bounds[ids]) for ids in contexts]
         starts = [past[0].shape[2] for past in pasts]
         fresh = [ids[start:] for ids, start in zip(contexts, starts, strict=True)]
         width = max(map(len, fresh))
@@ -218,6 +221,23 @@ class TransformersBackend:
                 stacked[row, :, :, longest - past[layer].shape[2] :] = past[layer]
             layers.append(stacked)
         return layers, mask
+
+    def _past(self, ids: tuple[int, ...], bounds: tuple[int, ...]) -> _Prefix:
+        """Return the keys and values of a proper prefix of `ids` that little is missing from."""
+        past = self._longest_prefix(ids, bounds)
+        start = past[0].shape[2]
+        if len(ids) - start <= _LONG:
+            return past
+        # Alone: in a batch, every other context would be padded to as many new tokens.
+        cache = DynamicCache()
+        cache.layers = [_Buffer(layer[None], len(ids) - 1 - start) for layer in past]
+        self.model(
+            input_ids=torch.tensor([ids[start:-1]], device=self.model.device),
+            past_key_values=cache,
+            logits_to_keep=1,
+        )
+        self.usage.tokens_computed += len(ids) - 1 - start
+        return [layer.store[:, 0] for layer in cache.layers]
 
     def _longest_prefix(self, ids: tuple[int, ...], bounds: tuple[int, ...]) -> _Prefix:
         """Return the kept keys and values of the longest known proper prefix of `ids`."""

@@ -282,7 +282,7 @@ def test_small_rooms_are_small_and_mixed(split: str) -> None:
         assert len(contents.facts["inreceptacle"]) == len(contents.kinds)
         shares.append(len(contents.openable) / len(contents.holders))
     assert 0.25 < statistics.mean(shares) < 0.5
-    assert sum(share > 0 for share in shares) > 75
+    assert sum(share > 0 for share in shares) > 50
 
 
 @pytest.mark.parametrize(
