@@ -37,7 +37,8 @@ class Optimizer:
     ) -> None:
         self.model = model
         embeddings = model.get_input_embeddings().weight
-        matrices, others = [], []
+        matrices: list[torch.nn.Parameter] = []
+        others: list[torch.nn.Parameter] = []
         for weight in model.parameters():
             inner = muon_lr is not None and weight.ndim == 2 and weight is not embeddings
             (matrices if inner else others).append(weight)
