@@ -17,6 +17,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 console = Console(stderr=True)
@@ -42,6 +43,11 @@ class _Rate(ProgressColumn):
 class _Left(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(_left(task))
+
+
+class _Note(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["note"], no_wrap=True, overflow="ellipsis")
 
 
 class Bar:
@@ -77,14 +83,15 @@ def bar(title: str, total: int, done: int = 0) -> Iterator[Bar]:
         total: How many items there are.
         done: How many were done before (on resume).
     """
+    whole = Column(no_wrap=True)
     with Progress(
-        TextColumn("{task.description:<22}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeElapsedColumn(),
-        _Left(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.description:<20}"),
+        BarColumn(bar_width=12),
+        MofNCompleteColumn(table_column=whole),
+        _Rate(table_column=whole),
+        TimeElapsedColumn(table_column=whole),
+        _Left(table_column=whole),
+        _Note(),
         console=console,
     ) as progress:
         task = progress.add_task(title, total=total, completed=done, note="", before=done)
