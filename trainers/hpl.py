@@ -140,7 +140,7 @@ def train(config: Config, run: Path) -> dict[str, Any]:
                     losses[level] += loss.item() / len(step.pairs[level])
             norm = optimizer.step()
             last = {name: round(value, 5) for name, value in losses.items()}
-            stage.append("metrics", {"step": number, "phase": step.phase, "norm": norm, **last})
+            stage.append("metrics", {"update": number, "phase": step.phase, "norm": norm, **last})
             first = last | first
             progress.advance()
             progress.note(" ".join(f"{name} {value:.2f}" for name, value in last.items()))

@@ -5,47 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from hpl_gym.trainers.config import TinyConfig
 
-SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE tokenizer; with enough room, each word and number is one token.
+def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Qwen2Tokenizer:
+    """Train Qwen2's byte-level BPE; with enough room, each word and each digit is one token.
+
+    Whatever loads a Qwen2 model gives it Qwen2's rules for cutting text, so a tokenizer with other
+    rules would give other tokens after training than in it.
 
     Args:
         texts: The transcripts' texts.
         vocabulary: Most tokens.
     """
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=list(SPECIAL),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+    base = Qwen2Tokenizer(
+        unk_token="<|pad|>",
         pad_token="<|pad|>",
         eos_token="<|end|>",
-        extra_special_tokens=list(SPECIAL[2:]),
+        extra_special_tokens=["<|system|>", "<|user|>", "<|assistant|>"],
         chat_template=CHAT_TEMPLATE,
     )
+    return base.train_new_from_iterator(texts, vocabulary, show_progress=False)
 
 
-def make_model(
-    config: TinyConfig, tokenizer: PreTrainedTokenizerFast, seed: int
-) -> Qwen2ForCausalLM:
+def make_model(config: TinyConfig, tokenizer: Qwen2Tokenizer, seed: int) -> Qwen2ForCausalLM:
     """Return a small Qwen2-architecture model with random weights drawn from `seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
