@@ -217,7 +217,8 @@ def load_config(source: str | Path, overrides: list[str] | None = None) -> Confi
     """Read settings.
 
     Args:
-        source: A YAML file, or the name of a shipped one (``quickstart``, ``real``, ``paper``).
+        source: A YAML file, or the name of a shipped one (``quickstart``, ``real``, ``webshop``,
+            ``paper``).
         overrides: ``section.key=value`` texts, values in YAML.
 
     Raises:

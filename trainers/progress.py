@@ -66,7 +66,7 @@ class Bar:
         if not console.is_terminal and time.monotonic() - self._printed > 30:
             self._printed = time.monotonic()
             task = self._progress.tasks[self._task]
-            done = f"{task.description} {task.completed:.0f}/{task.total:.0f}"
+            done = f"{task.description} {task.completed:.0f}/{task.total or '?'}"
             console.print(f"{done}, {_left(task)}, {task.fields['note']}", highlight=False)
 
     def note(self, text: str) -> None:
@@ -75,12 +75,12 @@ class Bar:
 
 
 @contextmanager
-def bar(title: str, total: int, done: int = 0) -> Iterator[Bar]:
+def bar(title: str, total: int | None, done: int = 0) -> Iterator[Bar]:
     """Show a progress bar on standard error while the block runs.
 
     Args:
         title: What is being done.
-        total: How many items there are.
+        total: How many items there are; None where that is not known.
         done: How many were done before (on resume).
     """
     whole = Column(no_wrap=True)

@@ -1,4 +1,4 @@
-"""Success rates with confidence intervals."""
+"""Success rates with confidence intervals, and mean rewards."""
 
 from __future__ import annotations
 
@@ -46,9 +46,13 @@ def rate(successes: int, episodes: int) -> Rate:
 
 
 def summarize(episodes: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return success rates of episode records: ``all`` first, then by task type."""
-    groups: dict[str, list[bool]] = {"all": []}
+    """Return a `Rate` and the mean ``reward`` of episode records: ``all``, then by task type."""
+    groups: dict[str, list[dict[str, Any]]] = {"all": []}
     for episode in sorted(episodes, key=lambda one: str(one["task_type"])):
-        groups["all"].append(episode["success"])
-        groups.setdefault(episode["task_type"], []).append(episode["success"])
-    return {name: asdict(rate(sum(solved), len(solved))) for name, solved in groups.items()}
+        groups["all"].append(episode)
+        groups.setdefault(episode["task_type"], []).append(episode)
+    return {
+        name: asdict(rate(sum(one["success"] for one in group), len(group)))
+        | {"reward": round(sum(one["reward"] for one in group) / max(1, len(group)), 6)}
+        for name, group in groups.items()
+    }

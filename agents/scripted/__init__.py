@@ -20,9 +20,15 @@ def expert(env: gymnasium.Env[str, str], mode: Literal["search", "informed"] = "
             start of the task that `env` plays now, and looks in a likely place or two first.
 
     Raises:
-        HPLGymError: The benchmark has no scripted agent.
+        HPLGymError: The benchmark has no scripted agent of that mode.
     """
     bare: Any = env.unwrapped
+    if bare.env_id == "HPL/WebShop-v0" and mode == "search":
+        from hpl_gym.agents.scripted.webshop import ScriptedWebShop
+
+        return ScriptedWebShop()
     if bare.env_id != "HPL/ALFWorld-v0":
-        raise HPLGymError(f"There is no scripted agent for {bare.env_id}: choose another agent.")
+        raise HPLGymError(
+            f"There is no scripted agent of mode {mode!r} for {bare.env_id}: choose another agent."
+        )
     return ScriptedALFWorld(bare.locations() if mode == "informed" else {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -71,3 +71,57 @@ def verify() -> None:
     table.add_section()
     table.add_row("all", *(str(counts[split].total()) for split in SPLITS))
     Console().print(table)
+
+
+webshop = typer.Typer(help="WebShop's products and goals.", no_args_is_help=True)
+app.add_typer(webshop, name="webshop")
+
+
+@webshop.command()
+def prepare(
+    files: Annotated[
+        list[Path], typer.Argument(help="The benchmark's JSON files, or one folder with them.")
+    ],
+    folder: Annotated[Path, typer.Option(help="Where the catalogue goes.")],
+    limit: Annotated[int | None, typer.Option(help="Read so many products only.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Seed of prices and price caps.", min=0)] = 0,
+) -> None:
+    """Build a catalogue that every process maps into memory, out of the benchmark's files.
+
+    Example: `hpl data webshop prepare items_shuffle.json items_ins_v2.json items_human_ins.json
+    --folder shop`
+    """
+    from hpl_gym.trainers.progress import bar
+    from hpl_gym.webshop.catalog import Catalog
+    from hpl_gym.webshop.files import prepare as build
+
+    with bar("products", None) as progress:
+        build(files, folder, limit=limit, seed=seed, advance=progress.advance)
+    _show(Catalog(folder))
+
+
+@webshop.command(name="generate")
+def generate_shop(
+    folder: Annotated[Path, typer.Argument(help="Where the catalogue goes.")],
+    products: Annotated[int, typer.Option(help="How many products.", min=1)] = 10_000,
+    seed: Annotated[int, typer.Option(help="Another seed, another shop.", min=0)] = 0,
+) -> None:
+    """Build the catalogue of a generated shop.
+
+    Example: `hpl data webshop generate shop --products 100000`
+    """
+    from hpl_gym.trainers.progress import bar
+    from hpl_gym.webshop.catalog import Catalog
+    from hpl_gym.webshop.generate import write_generated
+
+    with bar("products", products) as progress:
+        write_generated(folder, products, seed, progress.advance)
+    _show(Catalog(folder))
+
+
+def _show(catalog: Any) -> None:
+    goals = ", ".join(f"{count} {kind} goals" for kind, count in catalog.goals.items())
+    Console().print(f"{catalog.products} products, {goals} in {catalog.folder}")
+    Console().print(
+        f"Play: WEBSHOP_DATA={catalog.folder} hpl play --config webshop env.kwargs={{}}"
+    )

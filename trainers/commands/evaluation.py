@@ -56,6 +56,14 @@ def success_table(title: str, agents: dict[str, dict[str, Any]]) -> Table:
     for kind in [*types[1:], types[0]]:
         if kind == "all":
             table.add_section()
-        rates = [Rate(**agent[kind]) for agent in agents.values()]
+        rates = [_rate(agent[kind]) for agent in agents.values()]
         table.add_row(kind, str(rates[0].episodes), *map(str, rates))
+    every = [agent["all"] for agent in agents.values()]
+    if any(one["reward"] != one["rate"] for one in every):
+        rewards = [f"{one['reward']:.3f}" for one in every]
+        table.add_row("mean reward", str(every[0]["episodes"]), *rewards)
     return table
+
+
+def _rate(values: dict[str, Any]) -> Rate:
+    return Rate(**{name: value for name, value in values.items() if name != "reward"})

@@ -17,7 +17,7 @@ ConfigOption = Annotated[
     str | None,
     typer.Option(
         "--config",
-        help="A YAML file, or a shipped one: quickstart, real, paper. "
+        help="A YAML file, or a shipped one: quickstart, real, webshop, paper. "
         "Default: the run's own, else quickstart.",
     ),
 ]

@@ -17,7 +17,9 @@ def play(
         str,
         typer.Option(help="human, random, scripted, informed, sft, train, or a model folder."),
     ] = "human",
-    split: Annotated[str, typer.Option(help="Split the task is of.")] = "valid_seen",
+    split: Annotated[
+        str | None, typer.Option(help="Split the task is of; default the first of eval.splits.")
+    ] = None,
     task: Annotated[int, typer.Option(help="Number of the task in its split.", min=0)] = 0,
     run: RunOption = DEFAULT_RUN,
     config: ConfigOption = None,
@@ -32,7 +34,7 @@ def play(
     from hpl_gym.trainers.rollout import Simulator
 
     settings = settings_of(run, config, overrides, keep=False)
-    env, limit = settings.env.make(split)
+    env, limit = settings.env.make(split or settings.eval.splits[0])
     simulator = Simulator(env, limit)
     state = simulator.start(task)
     who = str(run / agent / "model") if agent in {"sft", "train"} else agent

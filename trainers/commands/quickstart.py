@@ -11,28 +11,36 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.commands.evaluation import success_table
 from hpl_gym.trainers.commands.options import Settings, settings_of
 from hpl_gym.trainers.commands.stages import needs_train_extra
 from hpl_gym.trainers.progress import console
 from hpl_gym.trainers.records import write_json
 
+TASKS = {"alfworld": "games", "webshop": "goals"}
+
 
 def quickstart(
     overrides: Settings = None,
+    env: Annotated[
+        Literal["alfworld", "webshop"], typer.Option(help="Household games, or a shop.")
+    ] = "alfworld",
     games: Annotated[
         Literal["generated", "real"],
-        typer.Option(help="Generated household games, or the benchmark's own from $HPL_DATA."),
+        typer.Option(help="ALFWorld: generated games, or the benchmark's own from $HPL_DATA."),
     ] = "generated",
     run: Annotated[
-        Path | None, typer.Option(help="Folder of the run; default runs/quickstart[-real].")
+        Path | None,
+        typer.Option(help="Folder of the run; default runs/quickstart[-real|-webshop]."),
     ] = None,
 ) -> None:
     """Run the whole method with small settings: experts, SFT, exploration, pairs, HPL, evaluation.
 
     Ends with a table of random, SFT and HPL success. A run that was stopped goes on where it was.
 
-    Examples: `hpl quickstart`, `HPL_DATA=/data hpl quickstart --games real`
+    Examples: `hpl quickstart`, `HPL_DATA=/data hpl quickstart --games real`,
+    `hpl quickstart --env webshop`
     """
     needs_train_extra()
     from hpl_gym.trainers.evaluate import evaluate
@@ -43,10 +51,15 @@ def quickstart(
     from hpl_gym.trainers.sft import sft
 
     began = time.monotonic()
-    preset = "quickstart" if games == "generated" else "real"
-    run = run or Path("runs") / ("quickstart" if games == "generated" else "quickstart-real")
+    if env == "webshop" and games == "real":
+        raise HPLGymError(
+            "--games is for household games: for the benchmark's own products run `hpl data "
+            "webshop prepare` and add env.kwargs='{data: THE_FOLDER}'."
+        )
+    preset = "webshop" if env == "webshop" else "real" if games == "real" else "quickstart"
+    run = run or Path("runs") / ("quickstart" if preset == "quickstart" else f"quickstart-{preset}")
     own = run / "config.yaml"
-    if games == "real":
+    if preset == "real":
         from hpl_gym.alfworld.games import locate_or_unpack
 
         locate_or_unpack()
@@ -78,11 +91,11 @@ def quickstart(
     out.print(_stage_table(stages, results, run))
     for split in config.eval.splits:
         rates = {label: result["splits"][split] for label, result in results.items()}
-        out.print(success_table(f"Success on {games} {split} games, 95 % interval", rates))
+        out.print(success_table(f"Success on {games} {split} {TASKS[env]}, 95 % interval", rates))
     seconds = round(time.monotonic() - began, 1)
     write_json(
         run / "result.json",
-        {"games": games, "results": results, "seconds_of_this_call": seconds},
+        {"env": env, "games": games, "results": results, "seconds_of_this_call": seconds},
     )
     out.print(f"{seconds / 60:.1f} minutes. Everything is in {run}/, the table in result.json.")
     out.print(f"Next: hpl eval --run {run} --agent scripted, or edit {own} and train again.")
