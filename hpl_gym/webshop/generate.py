@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from hpl_gym.core import HPLGymError
-from hpl_gym.webshop.catalog import build_catalog
+from hpl_gym.webshop.catalog import FORMAT, build_catalog
 from hpl_gym.webshop.goals import read_instructions
 from hpl_gym.webshop.product import read_product
 
@@ -75,7 +75,7 @@ def generated_catalog(count: int, seed: int) -> Path:
             f"{count} and {seed}."
         )
     cache = Path(os.environ.get("HPL_CACHE") or "~/.cache/hpl-gym").expanduser()
-    folder = cache / "webshop" / f"generated-v{VERSION}-{seed}-{count}"
+    folder = cache / "webshop" / f"generated-{VERSION}.{FORMAT}-{seed}-{count}"
     if not (folder / "manifest.json").is_file():
         write_generated(folder, count, seed)
     return folder
