@@ -95,7 +95,9 @@ def test_wilson_interval():
 
 
 def test_summary_groups_by_type():
-    rows = [{"task_type": kind, "success": good} for kind, good in [("b", True), ("a", False)]]
+    ends = [("b", True, 1.0), ("a", False, 0.5)]
+    rows = [{"task_type": kind, "success": good, "reward": won} for kind, good, won in ends]
     found = summarize(rows)
     assert list(found) == ["all", "a", "b"]
     assert (found["all"]["rate"], found["b"]["successes"]) == (0.5, 1)
+    assert (found["all"]["reward"], found["a"]["reward"]) == (0.75, 0.5)
