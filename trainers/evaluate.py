@@ -35,15 +35,16 @@ def evaluate(config: Config, run: Path, agent: str, name: str) -> dict[str, Any]
     """
     settings = config.eval
     values = config.model_dump(mode="json")
-    sections = {key: values[key] for key in ("seed", "env", "eval")}
+    sections = {key: values[key] for key in ("seed", "env", "eval")} | {"agent": agent}
     if agent != "random" and agent not in SCRIPTED:
         weights = sorted(Path(agent).glob("*.safetensors"))
+        # A run's folder may be moved: a model is known by its weights, not by its place.
         sections |= {
             "prompt": config.prompt,
             "max_new_tokens": config.max_new_tokens,
-            "model": digest(weights) if weights else agent,
+            "agent": digest(weights) if weights else agent,
         }
-    stage = Stage(run / "eval" / name, {"agent": agent, **sections})
+    stage = Stage(run / "eval" / name, sections)
     if not stage.finished:
         for split in settings.splits:
             _play_split(config, stage, agent, split)
