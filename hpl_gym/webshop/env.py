@@ -144,7 +144,7 @@ class WebShopEnv(TextEnv):
 
         product = self.catalog.product(page.asin)
         paid = product.price(self.catalog.seed)
-        reward = min(1.0, score(product, dict(page.options), paid, goal).reward)
+        reward = score(product, dict(page.options), paid, goal).reward
         return Outcome(page, receipt(reward), True, True, reward, success=reward == 1.0)
 
     def _instruction(self) -> str:

@@ -12,6 +12,8 @@ from hpl_gym.webshop.product import Product, clean_text
 
 Kind = Literal["human", "synthetic"]
 KINDS: tuple[Kind, ...] = ("human", "synthetic")
+# What a goal asks for: a value, or name and value of an option group.
+Option = str | tuple[str, str]
 # Without a cap the benchmark compares with a million.
 NO_CAP = 1_000_000.0
 # The goals of a product are all combinations of its options; no real product has that many.
@@ -55,7 +57,8 @@ class Goal:
         query: Its query.
         product_category: Its path in the tree of categories.
         attributes: Attributes asked for; at least one.
-        options: Option values asked for.
+        options: Options asked for: by their values in human goals, by name and value in synthetic
+            ones, where the benchmark's code compares both.
         price_cap: What it may cost at most, in dollars.
     """
 
@@ -66,7 +69,7 @@ class Goal:
     query: str
     product_category: str
     attributes: tuple[str, ...]
-    options: tuple[str, ...]
+    options: tuple[Option, ...]
     price_cap: float
 
 
@@ -80,6 +83,7 @@ def make_goal(product: Product, instruction: Instruction, number: int, seed: int
             changes fastest. 0 for human instructions.
         seed: Seed of prices and price caps.
     """
+    options: tuple[Option, ...]
     if instruction.kind == "human":
         options, text = instruction.options, instruction.text.strip(".")
     else:
@@ -89,7 +93,7 @@ def make_goal(product: Product, instruction: Instruction, number: int, seed: int
             number, place = divmod(number, len(values))
             chosen.append((name, values[place]))
         chosen.reverse()
-        options = tuple(value for _, value in chosen)
+        options = tuple(chosen)
         text = instruction.text
         if chosen:
             text += " with " + ", and ".join(f"{name}: {value}" for name, value in chosen)

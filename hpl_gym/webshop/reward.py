@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from thefuzz import fuzz
 
-from hpl_gym.webshop.goals import Goal
+from hpl_gym.webshop.goals import Goal, Option
 from hpl_gym.webshop.nouns import nouns
 from hpl_gym.webshop.product import Product
 
@@ -39,14 +39,13 @@ class Score:
     """The parts of a reward.
 
     Attributes:
-        reward: The reward as defined. It exceeds 1 where more options match than are asked for;
-            the environment then gives 1.
+        reward: The reward, in [0, 1].
         type: The type factor: 1.0, 0.5, 0.1 or 0.0.
         title: Share of the goal title's nouns that the bought product's title has.
         query: Whether both products were found by the same query.
         category: Whether they share two levels of the category tree.
-        attributes: Matched attributes.
-        options: Matched options.
+        attributes: Wanted attributes that the product has.
+        options: Wanted options that a chosen one matches.
         price: Whether the price is under the cap.
     """
 
@@ -78,7 +77,7 @@ def score(product: Product, options: Mapping[str, str], price: float, goal: Goal
     if title == 0.0:
         factor = 0.0
     attributes = sum(_has_attribute(product, wanted) for wanted in goal.attributes)
-    matched = _matched_options(product, goal.options, options)
+    matched = _matched_options(goal, options)
     cheap = price <= goal.price_cap
     total = (attributes + matched + cheap) / (len(goal.attributes) + len(goal.options) + 1)
     return Score(factor * total, factor, title, query, category, attributes, matched, cheap)
@@ -94,9 +93,13 @@ def title_score(title: str, wanted: str) -> float:
     return len(set(nouns(title)) & set(known)) / len(known) if known else 0.2
 
 
-def normalize_color(text: str) -> str:
-    """Return the first of `COLORS` that occurs in `text`, or `text` if none does."""
-    return next((color for color in COLORS if color in text), text)
+def normalize_color(option: Option) -> str:
+    """Return the first of `COLORS` that occurs in `option`, or its text if none does.
+
+    In a pair of name and value a color occurs only if it is all of one of them. As in the
+    benchmark's code, the text of a pair is Python's.
+    """
+    return next((color for color in COLORS if color in option), str(option))
 
 
 def _levels(category: str) -> set[str]:
@@ -104,27 +107,13 @@ def _levels(category: str) -> set[str]:
 
 
 def _has_attribute(product: Product, wanted: str) -> bool:
-    return any(fuzz.token_set_ratio(one, wanted) > _FUZZY for one in product.attributes) or (
-        _is_mentioned(product, wanted)
+    texts = (product.title, " ".join(product.bullets), product.description)
+    return any(fuzz.token_set_ratio(one, wanted) > _FUZZY for one in product.attributes) or any(
+        wanted in text.lower() for text in texts
     )
 
 
-def _matched_options(product: Product, wanted: tuple[str, ...], chosen: Mapping[str, str]) -> int:
-    colors = [normalize_color(value) for value in wanted]
-    count = 0
-    for name, raw in chosen.items():
-        value = normalize_color(raw)
-        if name.lower() == "size":
-            matched = value in colors
-        else:
-            matched = any(fuzz.token_set_ratio(one, value) > _FUZZY for one in colors)
-        count += matched or _is_mentioned(product, value)
-    return count
-
-
-def _is_mentioned(product: Product, text: str) -> bool:
-    return (
-        text in product.title.lower()
-        or text in " ".join(product.bullets).lower()
-        or text in product.description.lower()
-    )
+def _matched_options(goal: Goal, chosen: Mapping[str, str]) -> int:
+    values = [normalize_color(value) for value in chosen.values()]
+    wanted = [normalize_color(option) for option in goal.options]
+    return sum(any(fuzz.token_set_ratio(one, it) > _FUZZY for one in values) for it in wanted)

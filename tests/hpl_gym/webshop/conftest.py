@@ -1,6 +1,10 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from hpl_gym.webshop.catalog import Catalog, build_catalog
+from hpl_gym.webshop.files import prepare
 from tests.hpl_gym.webshop.shop import entries
 
 
@@ -15,6 +19,17 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def catalog(folder):
     return Catalog(folder)
+
+
+@pytest.fixture(scope="session")
+def thousand(tmp_path_factory):
+    """The benchmark's 1,000 products; without them, the tests that ask for them are skipped."""
+    data = Path(os.environ.get("HPL_DATA", "/nonexistent")) / "webshop"
+    if not data.is_dir():
+        pytest.skip("HPL_DATA has no folder webshop")
+    path = tmp_path_factory.mktemp("thousand") / "shop"
+    prepare([data], path)
+    return Catalog(path)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 import hpl_gym  # noqa: F401
 from hpl_gym.core import DataError, HPLGymError, TextEnv, UnknownTaskError
 from hpl_gym.webshop.env import split_numbers
-from hpl_gym.webshop.files import prepare
 from hpl_gym.webshop.generate import generate_products
 from hpl_gym.wrappers import ReActWrapper, SnapshotWrapper, TranscriptWrapper
 
@@ -190,14 +189,10 @@ def test_generated_products_follow_from_the_seed():
     }
 
 
-def test_the_benchmarks_own_thousand_products(tmp_path):
-    data = Path(os.environ.get("HPL_DATA", "/nonexistent")) / "webshop"
-    if not data.is_dir():
-        pytest.skip("HPL_DATA has no folder webshop")
-    prepare([data], tmp_path / "shop")
-    env = gymnasium.make("HPL/WebShop-v0", data=tmp_path / "shop", goals="synthetic").unwrapped
-    assert env.catalog.products == 1000
-    assert env.catalog.goals == {"human": 13, "synthetic": 6910}
+def test_the_benchmarks_own_thousand_products(thousand):
+    env = gymnasium.make("HPL/WebShop-v0", data=thousand.folder, goals="synthetic").unwrapped
+    assert thousand.products == 1000
+    assert thousand.goals == {"human": 13, "synthetic": 6910}
     for task in env.tasks("test")[:50]:
         _, info = env.reset(options={"task": task})
         walk(env, info, range(1, 10))

@@ -82,7 +82,7 @@ def test_synthetic_goals_are_all_combinations_of_the_options():
     instruction = read_instructions(ATTRIBUTES["B000000001"], [])[0]
     assert instruction.count(product(1)) == 4
     made = [make_goal(product(1), instruction, number, 0) for number in range(4)]
-    assert [one.options for one in made] == [
+    assert [tuple(value for _, value in one.options) for one in made] == [
         ("chocolate chip", "8 ounce"),
         ("chocolate chip", "16 ounce"),
         ("lemon | lime", "8 ounce"),
@@ -124,4 +124,4 @@ def test_thousands_of_options():
     one = read_product(raw, ATTRIBUTES["B000000001"], {})
     instruction = read_instructions(ATTRIBUTES["B000000001"], [])[0]
     assert instruction.count(one) == 10_000
-    assert make_goal(one, instruction, 9_999, 0).options == ("color 1", "color 4999")
+    assert make_goal(one, instruction, 9_999, 0).options == (("a", "color 1"), ("b", "color 4999"))

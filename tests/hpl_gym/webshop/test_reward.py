@@ -1,7 +1,11 @@
 """The reward against values worked out by hand from the benchmark's definition."""
 
+import json
+from pathlib import Path
+
 import pytest
 
+from hpl_gym.webshop.goals import Goal
 from hpl_gym.webshop.reward import normalize_color, score, title_score
 from tests.hpl_gym.webshop.shop import goal, product
 
@@ -44,11 +48,21 @@ GLUTEN = ("gluten free",)
         ({}, 4.5, {"attributes": ("baked with honey",)}, 1.0),
         # a fuzzy attribute: the words of one are all in the other
         ({}, 4.5, {"attributes": ("certified gluten free",)}, 1.0),
-        # sizes must be equal, others need not
-        ({"size": "8 ounce"}, 4.5, {"attributes": GLUTEN, "options": ("8 ounce bag",)}, 2 / 3),
-        ({"flavor": "8 ounce"}, 4.5, {"attributes": GLUTEN, "options": ("8 ounce bag",)}, 1.0),
-        # an option that was not asked for counts if the texts name it: (1 + 1 + 1) / 2
-        ({"flavor": "honey"}, 4.5, {"attributes": GLUTEN}, 1.5),
+        # an option is matched fuzzily too, and one that nobody asked for counts nothing
+        ({"size": "8 ounce"}, 4.5, {"attributes": GLUTEN, "options": ("8 ounce bag",)}, 1.0),
+        ({"flavor": "honey"}, 4.5, {"attributes": GLUTEN}, 1.0),
+        # two chosen options that match one that is asked for count once: (1 + 1 + 1) / 3
+        (
+            {"flavor": "lime", "size": "lime 8 ounce"},
+            4.5,
+            {"attributes": GLUTEN, "options": ("lime",)},
+            1.0,
+        ),
+        # the words of a value are a part of another's: it counts in a human goal, and does not in
+        # a synthetic one, where name and value are compared
+        ({"size": "xx-large"}, 4.5, {"attributes": GLUTEN, "options": ("large",)}, 1.0),
+        ({"size": "xx-large"}, 4.5, {"attributes": GLUTEN, "options": (("size", "large"),)}, 2 / 3),
+        ({"size": "large"}, 4.5, {"attributes": GLUTEN, "options": (("size", "xx-large"),)}, 1.0),
     ],
 )
 def test_cookies(chosen, price, wanted, reward):
@@ -104,6 +118,32 @@ def test_the_type_factor(changes, factor):
     parts = score(COOKIES, {}, 1.0, goal(1, attributes=GLUTEN, **changes))
     assert parts.type == factor
     assert parts.reward == factor
+
+
+def test_colors_in_pairs_are_whole_values():
+    assert normalize_color(("color", "red")) == "red"
+    assert normalize_color(("color", "dark red")) == "('color', 'dark red')"
+
+
+def test_random_cases_of_the_thousand_products(thousand):
+    """Against figures of an independent implementation of the benchmark's published code."""
+    cases = json.loads((Path(__file__).parent / "reward_cases.json").read_text("utf-8"))
+    for case in cases:
+        asked = thousand.product(case["goal_asin"])
+        wanted = Goal(
+            "",
+            asked.asin,
+            asked.title,
+            asked.category,
+            asked.query,
+            asked.product_category,
+            tuple(case["attributes"]),
+            tuple(one if isinstance(one, str) else tuple(one) for one in case["options"]),
+            case["price_cap"],
+        )
+        found = score(thousand.product(case["asin"]), case["chosen"], case["price"], wanted)
+        parts = {name: getattr(found, name) for name in case["score"]}
+        assert parts == pytest.approx(case["score"], abs=1e-6), case
 
 
 def test_title_score_counts_nouns():
