@@ -26,6 +26,7 @@ from hpl_gym.webshop.product import Product
 from hpl_gym.webshop.search import Index, analyze, build_index
 
 FORMAT = 1
+_PRODUCTS = "products.sqlite"
 _SCHEMA = """
 CREATE TABLE products (
     row INTEGER PRIMARY KEY, asin TEXT UNIQUE, title TEXT, tag TEXT, data TEXT
@@ -64,8 +65,13 @@ def build_catalog(
         seed: Seed of the prices and price caps.
 
     Raises:
-        DataError: There is no product.
+        DataError: There is no product, or something else is in `folder`.
     """
+    folder = folder.resolve()
+    if folder.is_file() or (
+        folder.is_dir() and any(folder.iterdir()) and not (folder / _PRODUCTS).is_file()
+    ):
+        raise DataError(f"{folder} is there and is no WebShop catalogue: name another folder.")
     part = folder.with_name(f"{folder.name}.part-{os.getpid()}")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -83,7 +89,7 @@ def _build(
     digest = hashlib.sha256(f"{FORMAT} {seed}".encode())
     asins: dict[str, None] = {}
     firsts: dict[Kind, list[int]] = {kind: [0] for kind in KINDS}
-    with sqlite3.connect(part / "products.sqlite") as database:
+    with sqlite3.connect(part / _PRODUCTS) as database:
         database.executescript(_SCHEMA)
 
         def documents() -> Iterator[list[str]]:
@@ -168,11 +174,11 @@ class Catalog:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         manifest = _read_manifest(folder)
-        self.digest: str = manifest["digest"]
-        self.seed: int = manifest["seed"]
-        self.products: int = manifest["products"]
-        self.goals: dict[Kind, int] = manifest["goals"]
         try:
+            self.digest: str = manifest["digest"]
+            self.seed: int = manifest["seed"]
+            self.products: int = manifest["products"]
+            self.goals: dict[Kind, int] = manifest["goals"]
             index = folder / "index"
             self._index = Index(index, np.load(index / "ranks.npy", mmap_mode="r"))
             self._goals = {
@@ -182,10 +188,10 @@ class Catalog:
                 )
                 for kind in KINDS
             }
-            self._database = _open(folder / "products.sqlite")
+            self._database = _open(folder / _PRODUCTS)
             found = self._database.execute("SELECT digest FROM digest").fetchone()[0]
             others = {found, (index / "digest.txt").read_text()} - {self.digest}
-        except (OSError, ValueError, sqlite3.Error) as error:
+        except (OSError, ValueError, KeyError, sqlite3.Error) as error:
             raise DataError(f"The catalogue in {folder} is broken ({error}): {_AGAIN}") from error
         if others:
             raise DataError(
@@ -256,7 +262,7 @@ class Catalog:
         return make_goal(_product(found[1]), instruction, place.combination, self.seed)
 
 
-_AGAIN = "build it again with `hpl data webshop prepare`."
+_AGAIN = "delete the folder and build it again (one in the cache is built when it is next used)."
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

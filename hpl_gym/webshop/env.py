@@ -157,7 +157,7 @@ class WebShopEnv(TextEnv):
         return LazyActions(
             lambda: (
                 f"search[{instruction}]",
-                *(f"click[{label.lower()}]" for label in clickables(state, catalog)),
+                *dict.fromkeys(f"click[{label.lower()}]" for label in clickables(state, catalog)),
             )
         )
 

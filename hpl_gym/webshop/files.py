@@ -59,16 +59,23 @@ def _entries(
     files: _Files, limit: int | None, advance: Callable[[], None]
 ) -> Iterator[tuple[Product, list[Instruction]]]:
     assert files.products is not None
+    strange = bool(files.attributes)
     for number, raw in enumerate(islice(_items(files.products), limit)):
         if not isinstance(raw, Mapping) or "asin" not in raw:
             raise DataError(f"Entry {number} of {files.products} is no product: it has no asin.")
         advance()
         asin = str(raw["asin"])
+        strange = strange and asin not in files.attributes
         attributes = _mapping(files.attributes.get(asin))
         product = read_product(raw, attributes, _mapping(files.reviews.get(asin)))
         if product:
             human = [_mapping(one) for one in files.human.get(asin) or ()]
             yield product, read_instructions(attributes, human)
+    if strange:
+        raise DataError(
+            f"No product in {files.products} has attributes in the other files: they belong to "
+            "different catalogues, name files of one."
+        )
 
 
 def _sort_out(files: Sequence[Path]) -> _Files:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from importlib.resources import files
@@ -77,7 +78,14 @@ def generated_catalog(count: int, seed: int) -> Path:
     cache = Path(os.environ.get("HPL_CACHE") or "~/.cache/hpl-gym").expanduser()
     folder = cache / "webshop" / f"generated-{VERSION}.{FORMAT}-{seed}-{count}"
     if not (folder / "manifest.json").is_file():
-        write_generated(folder, count, seed)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as part:
+            write_generated(Path(part) / "shop", count, seed)
+            try:
+                (Path(part) / "shop").rename(folder)
+            except OSError:
+                if not (folder / "manifest.json").is_file():  # else another process was faster
+                    raise
     return folder
 
 

@@ -10,11 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from thefuzz import fuzz
-
+from hpl_gym.core import MissingExtraError
 from hpl_gym.webshop.goals import Goal, Option
 from hpl_gym.webshop.nouns import nouns
 from hpl_gym.webshop.product import Product
+
+try:
+    from thefuzz import fuzz
+except ImportError as error:
+    raise MissingExtraError(
+        "WebShop's reward needs the webshop extra: pip install 'hpl-gym[webshop]'."
+    ) from error
 
 # A fuzzy match: thefuzz's token set ratio, 0 to 100, above this.
 _FUZZY = 85

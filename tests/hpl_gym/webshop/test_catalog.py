@@ -75,6 +75,7 @@ def test_a_build_that_fails_leaves_what_was_there(folder, tmp_path):
         (lambda shop: (shop / "manifest.json").unlink(), "not finished"),
         (lambda shop: (shop / "manifest.json").write_text("{"), "manifest.*broken"),
         (lambda shop: (shop / "manifest.json").write_text('{"format": 0}'), "format 0"),
+        (lambda shop: (shop / "manifest.json").write_text('{"format": 1}'), "broken"),
         (lambda shop: (shop / "index" / "ranks.npy").unlink(), "broken"),
         (lambda shop: (shop / "products.sqlite").write_text("x" * 5000), "broken"),
         (lambda shop: shutil.rmtree(shop / "index"), "broken"),
@@ -124,6 +125,7 @@ def test_the_benchmarks_files_are_told_apart_by_their_content(tmp_path):
         ({"items_a": [*RAW, 3]}, "Entry 5 of .* is no product"),
         ({"other": RAW}, "has none of"),
         ({"items_a": [RAW[-1]]}, "no product"),
+        ({"items_a": RAW, "items_b": {"B9": ATTRIBUTES["B000000001"]}}, "different catalogues"),
     ],
 )
 def test_bad_files(tmp_path, files, message):
@@ -135,3 +137,12 @@ def test_bad_files(tmp_path, files, message):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(DataError, match="There is no file"):
         prepare([tmp_path / "items.json"], tmp_path / "shop")
+
+
+def test_no_other_folder_is_ever_replaced(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(DataError, match="no WebShop catalogue"):
+        build_catalog(tmp_path, entries())
+    with pytest.raises(DataError, match="no WebShop catalogue"):
+        build_catalog(tmp_path / "thesis.txt", entries())
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"

@@ -122,20 +122,21 @@ print(seen.hexdigest(), env.snapshot().digest)
 """
 
 
-def test_all_processes_see_the_same():
-    make()  # the shop is made before
-    shown = set()
-    for hash_seed in ("1", "2"):
-        done = subprocess.run(
+def test_eight_processes_that_make_the_shop_at_once_see_the_same(tmp_path):
+    def start(hash_seed):
+        return subprocess.Popen(
             [sys.executable, "-c", EPISODES],
-            capture_output=True,
+            stdout=subprocess.PIPE,
             text=True,
-            check=True,
             cwd=ROOT,
-            env=os.environ | {"PYTHONHASHSEED": hash_seed},
+            env=os.environ | {"PYTHONHASHSEED": str(hash_seed), "HPL_CACHE": str(tmp_path)},
         )
-        shown.add(done.stdout)
+
+    processes = [start(hash_seed) for hash_seed in range(8)]
+    shown = {process.communicate()[0] for process in processes}
+    assert [process.returncode for process in processes] == [0] * 8
     assert len(shown) == 1
+    assert [path.name for path in (tmp_path / "webshop").iterdir()] == ["generated-1.1-0-600"]
 
 
 @pytest.mark.parametrize("goals", ["human", "synthetic"])
