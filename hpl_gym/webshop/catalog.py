@@ -271,7 +271,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise DataError(
             f"{folder} is no WebShop catalogue, or one that was not finished (it has no "
-            f"manifest.json): {_AGAIN}"
+            "manifest.json): name one that `hpl data webshop prepare` has written."
         ) from None
     except (OSError, ValueError) as error:
         raise DataError(f"The manifest of the catalogue in {folder} is broken: {_AGAIN}") from error
