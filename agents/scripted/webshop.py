@@ -142,6 +142,12 @@ class _Wish:
         places = range(len(self.order) - len(terms) + 1)
         return bool(terms) and any(self.order[at : at + len(terms)] == terms for at in places)
 
+    def words(self, terms: set[str]) -> str:
+        """Return the first three words of the sentence that these terms stand for."""
+        words = re.findall(r"[\w'-]+", self.sentence.lower())
+        meant = dict.fromkeys(word for word in words if terms.intersection(analyze(word)))
+        return " and ".join(list(meant)[:3])
+
     def missing(self, candidate: _Candidate) -> set[str]:
         """Return the terms that nothing seen of a product has."""
         options = candidate.options or {}
@@ -189,29 +195,27 @@ def _on_item(
     if missing and spare >= 2 and here.price <= wish.cap:
         for page in ("features", "description"):
             if page not in here.read:
-                words = " and ".join(sorted(missing)[:3])
-                thought = f"I have not seen {words} yet, so I read the {page}."
+                thought = f"I have not seen {wish.words(missing)} yet, so I read the {page}."
                 return ThoughtAction(thought, f"click[{page.title()}]")
     rival = next((one for one in ranked if one is not here), None)
     # Going back, opening, choosing as many options, and buying.
     if rival and wish.cost(rival) < wish.cost(here) and left >= 3 + max(2, len(picks)):
         return ThoughtAction(_finding(here, wish) + " Another may fit better.", "click[< Prev]")
     if todo:
-        return ThoughtAction(f"{here.title[:60]} fits; I choose {todo[0]}.", f"click[{todo[0]}]")
+        return ThoughtAction(f"I choose {todo[0]}, as asked for.", f"click[{todo[0]}]")
     return ThoughtAction("This fits best, so I buy it.", "click[Buy Now]")
 
 
 def _open(candidate: _Candidate, wish: _Wish) -> ThoughtAction:
-    price = f"${candidate.price:.2f}"
-    within = "within" if candidate.price <= wish.cap else "over"
-    thought = f"{candidate.title[:60]} looks closest, and {price} is {within} the price asked for."
-    return ThoughtAction(thought, f"click[{candidate.asin}]")
+    shown = f"{candidate.asin}, {candidate.title[:60]}, ${candidate.price}"
+    judged = "looks closest" if candidate.price <= wish.cap else "looks closest, but costs too much"
+    return ThoughtAction(f"{shown}: this {judged}.", f"click[{candidate.asin}]")
 
 
 def _finding(candidate: _Candidate, wish: _Wish) -> str:
-    missing = sorted(wish.missing(candidate))
+    missing = wish.missing(candidate)
     if missing:
-        return f"I have not found {' and '.join(missing[:3])} here."
+        return f"I have not found {wish.words(missing)} here."
     return "All that is asked for is here."
 
 

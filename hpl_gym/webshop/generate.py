@@ -22,9 +22,9 @@ from hpl_gym.webshop.catalog import FORMAT, build_catalog
 from hpl_gym.webshop.goals import read_instructions
 from hpl_gym.webshop.product import read_product
 
-VERSION = 1  # of the generator: another one, other shops
+VERSION = 2  # of the generator: another one, other shops
 LEAST_PRODUCTS = 600
-_ASIN = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_SYLLABLES = [first + second for first in "BCDFGHJKLMNPQRSTVWXZ" for second in "AEIOU"]
 _ASKS = (
     "i'm looking for {what}",
     "i need {what}",
@@ -201,13 +201,15 @@ def _product(
 
 
 def _asin(number: int, seed: int) -> str:
-    """Return an id that looks drawn and is unique in a shop: an affine map of the number."""
-    size = 36**8
-    place = (number * 1_500_450_271 + (seed + 1) * 982_451_653) % size
+    """Return an id that looks drawn and is unique in a shop: an affine map of the number.
+
+    It is made of syllables, which a small model's tokenizer keeps whole.
+    """
+    place = (number * 15_004_503 + (seed + 1) * 98_245_165) % len(_SYLLABLES) ** 4
     letters = []
-    for _ in range(8):
-        place, letter = divmod(place, 36)
-        letters.append(_ASIN[letter])
+    for _ in range(4):
+        place, syllable = divmod(place, len(_SYLLABLES))
+        letters.append(_SYLLABLES[syllable])
     return "B0" + "".join(reversed(letters))
 
 

@@ -136,7 +136,7 @@ def test_eight_processes_that_make_the_shop_at_once_see_the_same(tmp_path):
     shown = {process.communicate()[0] for process in processes}
     assert [process.returncode for process in processes] == [0] * 8
     assert len(shown) == 1
-    assert [path.name for path in (tmp_path / "webshop").iterdir()] == ["generated-1.1-0-600"]
+    assert [path.name for path in (tmp_path / "webshop").iterdir()] == ["generated-2.1-0-600"]
 
 
 @pytest.mark.parametrize("goals", ["human", "synthetic"])
