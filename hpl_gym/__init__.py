@@ -1,6 +1,6 @@
 """HPL-Gym: long-horizon text environments whose state can be saved and restored anywhere.
 
-Importing this package registers `HPL/ALFWorld-v0` and `HPL/WebShop-v0`.
+Importing this package registers `HPL/ALFWorld-v0`, `HPL/WebShop-v0` and `HPL/InterCodeSQL-v0`.
 """
 
 import gymnasium
@@ -13,5 +13,10 @@ gymnasium.register(
 gymnasium.register(
     "HPL/WebShop-v0",
     entry_point="hpl_gym.webshop.env:WebShopEnv",
+    max_episode_steps=10,
+)
+gymnasium.register(
+    "HPL/InterCodeSQL-v0",
+    entry_point="hpl_gym.intercode_sql.env:InterCodeSQLEnv",
     max_episode_steps=10,
 )

@@ -53,6 +53,10 @@ class ReplayDivergenceError(SnapshotError):
     """Replaying a prefix gave another observation than the one recorded."""
 
 
+class EnvironmentFaultError(HPLGymError):
+    """What the environment runs on failed, not the agent: the episode does not count."""
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One task of a benchmark.
@@ -232,7 +236,7 @@ class TextEnv(gymnasium.Env[str, str]):
     Observations and actions are text (`UnicodeText`). The reward is 0.0 until the episode ends and
     then the benchmark's outcome reward. A malformed action is never an error: it costs a turn and
     gets the benchmark's own reply. `info` always has ``task_id``, ``task_type``, ``instruction``,
-    ``admissible_actions``, ``valid``, ``success``, ``score`` and ``steps``.
+    ``admissible_actions``, ``valid``, ``success``, ``score``, ``steps`` and ``backend``.
 
     Args:
         split: The split from which `reset` draws a task when none is named.
@@ -252,6 +256,11 @@ class TextEnv(gymnasium.Env[str, str]):
         self.split = split
         self.render_mode = render_mode
         self.task: Task | None = None
+
+    @property
+    def backend(self) -> str:
+        """What computes the states: the same tasks may look different on another backend."""
+        return "native"
 
     def tasks(self, split: str | None = None) -> Sequence[Task]:
         """Return the tasks of `split` (default: the environment's), in one fixed order."""
@@ -390,6 +399,7 @@ class TextEnv(gymnasium.Env[str, str]):
             "success": last.success,
             "score": last.reward,
             "steps": self._steps,
+            "backend": self.backend,
         }
 
     def _task_by_id(self, task_id: str) -> Task:

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from hpl_gym.core import HPLGymError
-from hpl_gym.trainers.commands import data, evaluation, play, quickstart, stages
+from hpl_gym.trainers.commands import data, evaluation, play, quickstart, sql_server, stages
 from hpl_gym.trainers.progress import console
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command()(stages.explore)
 app.command()(stages.pairs)
 app.command()(stages.train)
 app.command(name="eval")(evaluation.evaluation)
+app.add_typer(sql_server.app, name="sql-server")
 
 
 def main() -> None:

@@ -33,6 +33,11 @@ class EnvConfig(_Section):
     kwargs: dict[str, Any] = {}
     max_turns: int | None = Field(None, ge=1)
 
+    @property
+    def backend(self) -> str:
+        """What the environment runs on here, such as ``native`` or ``mariadb 10.11.14``."""
+        return gymnasium.make(self.id, disable_env_checker=True, **self.kwargs).unwrapped.backend  # type: ignore[attr-defined]
+
     def make(self, split: str) -> tuple[TextEnv, int]:
         """Return the bare environment, set to `split`, and the turn limit."""
         env = gymnasium.make(self.id, split=split, disable_env_checker=True, **self.kwargs)

@@ -14,7 +14,15 @@ from hpl_gym.core import Task, TextEnv
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.progress import bar
 from hpl_gym.trainers.records import Stage, digest, read_records, write_json
-from hpl_gym.trainers.rollout import Simulator, choose, in_order, rollout, to_record
+from hpl_gym.trainers.rollout import (
+    Simulator,
+    State,
+    choose,
+    in_order,
+    repeated,
+    rollout,
+    to_record,
+)
 from hpl_gym.trainers.statistics import summarize
 from hpl_gym.trainers.value import stream
 
@@ -35,7 +43,10 @@ def evaluate(config: Config, run: Path, agent: str, name: str) -> dict[str, Any]
     """
     settings = config.eval
     values = config.model_dump(mode="json")
-    sections = {key: values[key] for key in ("seed", "env", "eval")} | {"agent": agent}
+    sections = {key: values[key] for key in ("seed", "env", "eval")} | {
+        "agent": agent,
+        "backend": config.env.backend,
+    }
     if agent != "random" and agent not in SCRIPTED:
         weights = sorted(Path(agent).glob("*.safetensors"))
         # A run's folder may be moved: a model is known by its weights, not by its place.
@@ -75,14 +86,18 @@ def _play_split(config: Config, stage: Stage, agent: str, split: str) -> None:
         nonlocal solved
         env, limit = config.env.make(split)
         simulator = Simulator(env, limit)
-        start = simulator.start(task)
-        player = model or make_agent(config, agent, env, settings.temperature)
         seed = stream(config.seed, "eval", task.task_id)
-        states = await rollout(simulator, player, start, seed=seed)
+
+        async def episode() -> list[State]:
+            start = simulator.start(task)
+            player = model or make_agent(config, agent, env, settings.temperature)
+            return await rollout(simulator, player, start, seed=seed)
+
+        states, faults = await repeated(episode)
         solved += states[-1].success
         progress.advance()
         progress.note(f"{solved} solved")
-        return to_record(states, key=task.task_id, split=split)
+        return to_record(states, key=task.task_id, split=split, faults=faults)
 
     def done(task: Task, record: dict[str, Any]) -> None:
         stage.append("episodes", record)

@@ -6,6 +6,7 @@ import asyncio
 import random
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hpl_gym.core import Task
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.progress import bar
 from hpl_gym.trainers.records import Stage, read_records
-from hpl_gym.trainers.rollout import Simulator, choose, rollout, to_record
+from hpl_gym.trainers.rollout import Simulator, choose, repeated, rollout, to_record
 from hpl_gym.trainers.value import stream
 from hpl_gym.wrappers.react import parse_reply
 from hpl_gym.wrappers.transcript import Conversation
@@ -74,29 +75,31 @@ def collect_experts(config: Config, run: Path) -> dict[str, Any]:
         The stage's manifest, with the number of tasks played and solved.
     """
     settings = config.experts
-    stage = Stage(run / "experts", {"seed": config.seed, **_sections(config, "env", "experts")})
+    sections = {"seed": config.seed, "backend": config.env.backend}
+    stage = Stage(run / "experts", sections | _sections(config, "env", "experts"))
     env, limit = config.env.make(settings.split)
     tasks = choose(env.tasks(), settings.count)
     simulator = Simulator(env, limit)
     done = stage.keys("trajectories")
 
-    def play(task: Task) -> dict[str, Any]:
+    async def play(task: Task) -> dict[str, Any]:
         start = simulator.start(task)
         seed = stream(config.seed, "expert", task.task_id)
         agent = expert(env, settings.mode)
-        states = asyncio.run(rollout(simulator, agent, start, seed=seed))
+        states = await rollout(simulator, agent, start, seed=seed)
         slips: list[int] = []
         if random.Random(seed).random() < settings.noisy:
             replies = [turn.reply for turn in states[-1].conversation.turns]
             slipping = Slipping(agent, settings.slips, replies)
-            states = asyncio.run(rollout(simulator, slipping, start, seed=seed))
+            states = await rollout(simulator, slipping, start, seed=seed)
             slips = slipping.slips
         return to_record(states, key=task.task_id, slips=slips)
 
     with bar("experts", len(tasks), len(done)) as progress:
         for task in tasks:
             if task.task_id not in done:
-                stage.append("trajectories", play(task))
+                record, _ = asyncio.run(repeated(partial(play, task)))
+                stage.append("trajectories", record)
                 progress.advance()
     records = list(read_records(stage.folder / "trajectories.jsonl"))
     solved = [record for record in records if record["success"]]

@@ -10,6 +10,7 @@ restored states; no prefix is ever played again.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from hpl_gym.trainers.rollout import (
     State,
     choose,
     in_order,
+    repeated,
     replay,
     rollout,
     turn_record,
@@ -55,7 +57,8 @@ def explore(config: Config, run: Path) -> dict[str, Any]:
     stage = Stage(
         run / "explore",
         {name: values[name] for name in ("seed", "env", "prompt", "max_new_tokens", "explore")}
-        | {"experts": digest([source]), "policy": digest(sorted(model.glob("*.safetensors")))},
+        | {"backend": config.env.backend, "experts": digest([source])}
+        | {"policy": digest(sorted(model.glob("*.safetensors")))},
     )
     if stage.finished:
         return stage.manifest
@@ -97,6 +100,11 @@ def explore(config: Config, run: Path) -> dict[str, Any]:
             for start, states in enumerate(branches)
         ], worth.records()
 
+    async def sound(
+        record: dict[str, Any],
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        return (await repeated(partial(work, record)))[0]
+
     def done(
         record: dict[str, Any], result: tuple[list[dict[str, Any]], list[dict[str, Any]]]
     ) -> None:
@@ -111,7 +119,7 @@ def explore(config: Config, run: Path) -> dict[str, Any]:
                     known.add(one["key"])
 
     with bar("explore", len(experts), len(experts) - len(left)) as progress:
-        asyncio.run(in_order(left, work, done, settings.concurrency))
+        asyncio.run(in_order(left, sound, done, settings.concurrency))
     usage = policy.backend.usage
     return stage.finish(
         experts=len(experts),

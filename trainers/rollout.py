@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from hpl_gym.agents.agent import Agent, Reply
-from hpl_gym.core import HPLGymError, Snapshot, Task, TextEnv
+from hpl_gym.core import EnvironmentFaultError, HPLGymError, Snapshot, Task, TextEnv
 from hpl_gym.wrappers.react import parse_reply
 from hpl_gym.wrappers.transcript import Conversation
 
@@ -114,6 +114,30 @@ async def rollout(
         reply = await agent.act(states[-1].conversation, seed)
         states.append(simulator.step(states[-1], reply))
     return states
+
+
+async def repeated(
+    episode: Callable[[], Awaitable[R]], *, times: int = 3, pause: float = 2.0
+) -> tuple[R, int]:
+    """Play an episode, and again where the environment failed and not the agent.
+
+    Args:
+        episode: Plays it from its start.
+        times: How often it may fail in this way before the error is raised.
+        pause: Seconds to wait after a fault.
+
+    Returns:
+        What the episode returned, and the number of faults before.
+
+    Raises:
+        EnvironmentFaultError: It failed every time.
+    """
+    for faults in range(times - 1):
+        try:
+            return await episode(), faults
+        except EnvironmentFaultError:
+            await asyncio.sleep(pause)
+    return await episode(), times - 1
 
 
 def to_record(states: list[State], **extra: Any) -> dict[str, Any]:

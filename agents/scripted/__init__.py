@@ -16,8 +16,9 @@ def expert(env: gymnasium.Env[str, str], mode: Literal["search", "informed"] = "
 
     Args:
         env: An environment of this package. For ``informed`` it must play the task in question.
-        mode: ``search`` acts on observations alone. ``informed`` knows where things are at the
-            start of the task that `env` plays now, and looks in a likely place or two first.
+        mode: ``search`` acts on observations alone. ``informed`` makes demonstrations: it knows
+            where things are at the start of the task that `env` plays now, or the query that
+            answers its question, and looks around as if it did not.
 
     Raises:
         HPLGymError: The benchmark has no scripted agent of that mode.
@@ -27,6 +28,10 @@ def expert(env: gymnasium.Env[str, str], mode: Literal["search", "informed"] = "
         from hpl_gym.agents.scripted.webshop import ScriptedWebShop
 
         return ScriptedWebShop()
+    if bare.env_id == "HPL/InterCodeSQL-v0":
+        from hpl_gym.agents.scripted.intercode_sql import ScriptedInterCodeSQL
+
+        return ScriptedInterCodeSQL(bare.question().gold if mode == "informed" else None)
     if bare.env_id != "HPL/ALFWorld-v0":
         raise HPLGymError(
             f"There is no scripted agent of mode {mode!r} for {bare.env_id}: choose another agent."

@@ -106,6 +106,11 @@ class ALFWorldEnv(TextEnv):
         self._engine: NativeEngine | TextWorldEngine | None = None
         self._game: Game | None = None
 
+    @property
+    def backend(self) -> str:
+        """The engine: ``native`` or ``textworld``."""
+        return self.engine_name
+
     def tasks(self, split: str | None = None) -> Sequence[Task]:
         """Return the tasks of `split` (default: the environment's), in one fixed order.
 

@@ -25,6 +25,7 @@ from hpl_gym.webshop.product import read_product
 VERSION = 2  # of the generator: another one, other shops
 LEAST_PRODUCTS = 600
 _SYLLABLES = [first + second for first in "BCDFGHJKLMNPQRSTVWXZ" for second in "AEIOU"]
+_PARTS = [first + second for first in _SYLLABLES for second in _SYLLABLES][::9][:1100]
 _ASKS = (
     "i'm looking for {what}",
     "i need {what}",
@@ -203,14 +204,11 @@ def _product(
 def _asin(number: int, seed: int) -> str:
     """Return an id that looks drawn and is unique in a shop: an affine map of the number.
 
-    It is made of syllables, which a small model's tokenizer keeps whole.
+    It is made of two of 1,100 syllable pairs, each of which a small model's tokenizer keeps whole.
     """
-    place = (number * 15_004_503 + (seed + 1) * 98_245_165) % len(_SYLLABLES) ** 4
-    letters = []
-    for _ in range(4):
-        place, syllable = divmod(place, len(_SYLLABLES))
-        letters.append(_SYLLABLES[syllable])
-    return "B0" + "".join(reversed(letters))
+    size = len(_PARTS) ** 2
+    first, second = divmod((number * 154_508_971 + (seed + 1) * 98_245_165) % size, len(_PARTS))
+    return f"B0{_PARTS[first]}{_PARTS[second]}"
 
 
 def _description(draw: random.Random, brand: str, name: str, attributes: list[str]) -> str:

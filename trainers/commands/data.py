@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hpl_gym.core import SPLITS, DataError
+from hpl_gym.trainers.commands.data_sql import app as intercode_sql
 
 app = typer.Typer(help="Get, make and check the benchmarks' data.", no_args_is_help=True)
 alfworld = typer.Typer(help="ALFWorld's household games.", no_args_is_help=True)
@@ -72,6 +73,8 @@ def verify() -> None:
     table.add_row("all", *(str(counts[split].total()) for split in SPLITS))
     Console().print(table)
 
+
+app.add_typer(intercode_sql, name="intercode-sql")
 
 webshop = typer.Typer(help="WebShop's products and goals.", no_args_is_help=True)
 app.add_typer(webshop, name="webshop")

@@ -18,13 +18,14 @@ from hpl_gym.trainers.commands.stages import needs_train_extra
 from hpl_gym.trainers.progress import console
 from hpl_gym.trainers.records import write_json
 
-TASKS = {"alfworld": "games", "webshop": "goals"}
+TASKS = {"alfworld": "games", "webshop": "goals", "intercode-sql": "questions"}
 
 
 def quickstart(
     overrides: Settings = None,
     env: Annotated[
-        Literal["alfworld", "webshop"], typer.Option(help="Household games, or a shop.")
+        Literal["alfworld", "webshop", "intercode-sql"],
+        typer.Option(help="Household games, a shop, or questions to databases."),
     ] = "alfworld",
     games: Annotated[
         Literal["generated", "real"],
@@ -32,7 +33,9 @@ def quickstart(
     ] = "generated",
     run: Annotated[
         Path | None,
-        typer.Option(help="Folder of the run; default runs/quickstart[-real|-webshop]."),
+        typer.Option(
+            help="Folder of the run; default runs/quickstart[-real|-webshop|-intercode-sql]."
+        ),
     ] = None,
 ) -> None:
     """Run the whole method with small settings: experts, SFT, exploration, pairs, HPL, evaluation.
@@ -40,7 +43,7 @@ def quickstart(
     Ends with a table of random, SFT and HPL success. A run that was stopped goes on where it was.
 
     Examples: `hpl quickstart`, `HPL_DATA=/data hpl quickstart --games real`,
-    `hpl quickstart --env webshop`
+    `hpl quickstart --env webshop`, `hpl quickstart --env intercode-sql`
     """
     needs_train_extra()
     from hpl_gym.trainers.evaluate import evaluate
@@ -51,12 +54,13 @@ def quickstart(
     from hpl_gym.trainers.sft import sft
 
     began = time.monotonic()
-    if env == "webshop" and games == "real":
+    if env != "alfworld" and games == "real":
         raise HPLGymError(
             "--games is for household games: for the benchmark's own products run `hpl data "
-            "webshop prepare` and add env.kwargs='{data: THE_FOLDER}'."
+            "webshop prepare` and add env.kwargs='{data: THE_FOLDER}', for its own databases add "
+            "env.kwargs='{data: THE_FOLDER}'."
         )
-    preset = "webshop" if env == "webshop" else "real" if games == "real" else "quickstart"
+    preset = env if env != "alfworld" else "real" if games == "real" else "quickstart"
     run = run or Path("runs") / ("quickstart" if preset == "quickstart" else f"quickstart-{preset}")
     own = run / "config.yaml"
     if preset == "real":

@@ -1,0 +1,1 @@
+"""InterCode-SQL: questions over databases, answered by running SQL."""

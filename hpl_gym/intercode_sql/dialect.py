@@ -1,0 +1,187 @@
+"""MySQL's statements for SQLite, and SQLite's answers and messages as MySQL words them."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+
+from hpl_gym.intercode_sql.result import Result
+from hpl_gym.intercode_sql.session import first_word
+from hpl_gym.intercode_sql.tables import Column, Table, sqlglot
+
+_NAME = r"`?(\w+)`?"
+_TABLES = re.compile(
+    rf"SHOW\s+(?:FULL\s+)?TABLES(?:\s+(?:FROM|IN)\s+{_NAME})?(?:\s+LIKE\s+['\"]([^'\"]*)['\"])?",
+    re.IGNORECASE,
+)
+_COLUMNS = re.compile(
+    rf"(?:DESC|DESCRIBE|EXPLAIN|SHOW\s+(?:FULL\s+)?(?:COLUMNS|FIELDS)\s+(?:FROM|IN))\s+"
+    rf"(?:{_NAME}\s*\.\s*)?{_NAME}",
+    re.IGNORECASE,
+)
+_CREATE = re.compile(rf"SHOW\s+CREATE\s+TABLE\s+(?:{_NAME}\s*\.\s*)?{_NAME}", re.IGNORECASE)
+_DATABASES = re.compile(r"SHOW\s+(?:DATABASES|SCHEMAS)", re.IGNORECASE)
+_EXPLAIN = re.compile(r"(?:DESC|DESCRIBE|EXPLAIN)\s+(?=SELECT|WITH|\()", re.IGNORECASE)
+_SYNTAX = (
+    "You have an error in your SQL syntax; check the manual that corresponds to your MySQL server "
+    "version for the right syntax to use near '{near}' at line {line}"
+)
+_MESSAGES = (
+    (r"no such table: (?:\w+\.)?(.*)", r"Table '{database}.\1' doesn't exist"),
+    (r"no such column: (.*)", r"Unknown column '\1' in 'field list'"),
+    (r"table (.*) has no column named (.*)", r"Unknown column '\2' in 'field list'"),
+    (r"ambiguous column name: (.*)", r"Column '\1' in field list is ambiguous"),
+    (r"no such function: (.*)", r"FUNCTION {database}.\1 does not exist"),
+    (r"table \"?(.*?)\"? already exists", r"Table '\1' already exists"),
+    (r"UNIQUE constraint failed: (.*)", r"Duplicate entry for key '\1'"),
+    (r"NOT NULL constraint failed: \w+\.(.*)", r"Column '\1' cannot be null"),
+    (r"misuse of aggregate.*", "Invalid use of group function"),
+    (
+        r"SELECTs to the left and right.*",
+        "The used SELECT statements have a different number of columns",
+    ),
+    (r"near \"(.*)\": syntax error", _SYNTAX.format(near=r"\1", line=1)),
+    (r"incomplete input", _SYNTAX.format(near="", line=1)),
+)
+
+
+def translate(statement: str, database: str) -> str | Result:
+    """Return a statement as SQLite writes it, or why it cannot be done."""
+    module = sqlglot()
+    try:
+        parsed = [one for one in module.parse(statement, read="mysql") if one is not None]
+    except (module.errors.SqlglotError, RecursionError, ValueError) as error:
+        near = getattr(error, "errors", None) or [{}]
+        place = statement[_offset(statement, near[0]) :][:80]
+        return Result(error=_SYNTAX.format(near=place, line=near[0].get("line") or 1))
+    exp = module.exp
+    if len(parsed) != 1:
+        near = statement.partition(";")[2].strip()[:80]
+        return Result(error=_SYNTAX.format(near=near, line=1))
+    tree = parsed[0]
+    for table in tree.find_all(exp.Table):
+        if table.db and table.db.lower() != database.lower():
+            return Result(
+                error=f"SELECT command denied to user 'agent'@'localhost' for table '{table.name}'"
+            )
+        table.set("db", None)
+    if isinstance(tree, exp.Command | exp.Set | exp.Kill | exp.Show) or (
+        isinstance(tree, exp.Drop | exp.Create)
+        and str(tree.args.get("kind")).upper() in ("DATABASE", "SCHEMA")
+    ):
+        return _refusal(statement)
+    if isinstance(tree, exp.TruncateTable):
+        return f'DELETE FROM "{tree.expressions[0].name}"'
+    try:
+        return str(tree.sql("sqlite"))
+    except (module.errors.SqlglotError, RecursionError, ValueError):
+        return _refusal(statement)
+
+
+def answer(
+    connection: sqlite3.Connection, statement: str, database: str, tables: dict[str, Table]
+) -> Result | None:
+    """Answer SHOW, DESC and EXPLAIN in MySQL's format; None if it is another statement."""
+    if first_word(statement) not in ("SHOW", "DESC", "DESCRIBE", "EXPLAIN"):
+        return None
+    text = statement.strip().rstrip(";").strip()
+    if match := _EXPLAIN.match(text):
+        return _explain(connection, text[match.end() :], database)
+    if _DATABASES.fullmatch(text):
+        return Result((str((database,)), str(("information_schema",))))
+    if match := _TABLES.fullmatch(text):
+        if match[1] and match[1].lower() != database.lower():
+            return _denied(match[1])
+        query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE ?"
+        found = connection.execute(query, (match[2] or "%",))
+        return Result(tuple(str((name.lower(),)) for name in sorted(one for (one,) in found)))
+    if match := _CREATE.fullmatch(text):
+        columns = _columns(connection, match[2], tables)
+        if not columns:
+            return Result(error=f"Table '{database}.{match[2]}' doesn't exist")
+        create = tables[match[2].lower()].create if match[2].lower() in tables else _made(columns)
+        return Result((str((match[2], create)),))
+    if match := _COLUMNS.fullmatch(text):
+        if match[1] and match[1].lower() != database.lower():
+            return _denied(match[1])
+        columns = _columns(connection, match[2], tables)
+        if not columns:
+            return Result(error=f"Table '{database}.{match[2]}' doesn't exist")
+        return Result(tuple(map(str, columns)))
+    return _refusal(statement)
+
+
+def message(text: str, database: str) -> str:
+    """Return SQLite's error message as MySQL words it, where MySQL has one like it."""
+    for pattern, wording in _MESSAGES:
+        match = re.fullmatch(pattern, text)
+        if match:
+            return match.expand(wording).replace("{database}", database)
+    return text
+
+
+def _columns(
+    connection: sqlite3.Connection, name: str, tables: dict[str, Table]
+) -> tuple[Column, ...]:
+    there = connection.execute("SELECT * FROM pragma_table_info(?)", (name,)).fetchall()
+    known = tables.get(name.lower())
+    if known is not None and [row[1] for row in there] == [row[0] for row in known.columns]:
+        return known.columns
+    return tuple(
+        (
+            row[1],
+            row[2].lower().replace("integer", "int"),
+            "NO" if row[3] else "YES",
+            "PRI" if row[5] else "",
+            row[4],
+            "",
+        )
+        for row in there
+    )
+
+
+def _made(columns: tuple[Column, ...]) -> str:
+    body = ",\n".join(f"  `{row[0]}` {row[1]}" for row in columns)
+    return f"CREATE TABLE (\n{body}\n)"
+
+
+def _explain(connection: sqlite3.Connection, query: str, database: str) -> Result:
+    translated = translate(query, database)
+    if isinstance(translated, Result):
+        return translated
+    rows = []
+    for _, _, _, detail in connection.execute(f"EXPLAIN QUERY PLAN {translated}"):
+        match = re.match(r"(SCAN|SEARCH) (\w+)(?: USING (?:\w+ )*?INDEX (\w+))?", detail)
+        if match:
+            kind = "ALL" if match[1] == "SCAN" else "ref"
+            rows.append(
+                (
+                    1,
+                    "SIMPLE",
+                    match[2],
+                    None,
+                    kind,
+                    match[3],
+                    match[3],
+                    None,
+                    None,
+                    None,
+                    None,
+                    None,
+                )
+            )
+    return Result(tuple(map(str, rows)))
+
+
+def _offset(statement: str, error: dict[str, object]) -> int:
+    highlight = str(error.get("highlight") or "")
+    found = statement.find(highlight) if highlight else len(statement)
+    return max(found, 0)
+
+
+def _denied(database: str) -> Result:
+    return Result(error=f"Access denied for user 'agent'@'localhost' to database '{database}'")
+
+
+def _refusal(statement: str) -> Result:
+    return Result(error=f"{first_word(statement)} is not available here")

@@ -1,0 +1,231 @@
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium
+import pytest
+from gymnasium.utils.env_checker import check_env
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hpl_gym  # noqa: F401
+from hpl_gym.core import DataError, HPLGymError, SnapshotVersionError, UnknownTaskError
+from hpl_gym.intercode_sql.env import read_action
+from tests.hpl_gym.intercode_sql.library import write
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(params=["sqlite", "private"])
+def make(request, data):
+    """Makes the environment on each of the two kinds of server."""
+    if request.param == "private":
+        request.getfixturevalue("mysql")
+    made = []
+
+    def make(**kwargs):
+        made.append(
+            gymnasium.make("HPL/InterCodeSQL-v0", data=data, server=request.param, **kwargs)
+        )
+        return made[-1]
+
+    yield make
+    for env in made:
+        env.close()
+
+
+def start(env, number):
+    return env.reset(options={"task": f"{env.unwrapped.questions.name}/{number}"})
+
+
+def test_an_episode(make):
+    env = make()
+    observation, info = start(env, 1)
+    assert observation == info["instruction"]
+    assert "cheapest" in observation
+    assert info["backend"].startswith(("sqlite ", "mariadb ", "mysql "))
+    observation, reward, over, _, info = env.step("```sql\nSHOW TABLES\n```")
+    assert (observation, reward, over) == ("[('author',), ('book',)]", 0.0, False)
+    observation, reward, _, _, info = env.step("SELECT zoo FROM book")
+    assert not info["valid"]
+    env.step("```\nSELECT title FROM book ORDER BY price;\n```")
+    observation, reward, over, truncated, info = env.step("submit")
+    assert observation == "[('Gamma',), ('Alpha',), ('Beta',)]"
+    assert (reward, over, truncated, info["success"]) == (1.0, True, False, True)
+
+
+@pytest.mark.parametrize(
+    ("statements", "reward"),
+    [
+        ([], 0.0),
+        (["SELECT title FROM book ORDER BY price", "SELECT zoo FROM book"], 0.0),
+        (["DELETE FROM book", "SELECT title FROM book ORDER BY price"], 0.0),
+        # Beta, Alpha, Gamma for Gamma, Alpha, Beta: of three pairs of places two agree
+        (["SELECT title FROM book ORDER BY price DESC"], 1 / 3),
+        (["SELECT title FROM book WHERE price < 11 ORDER BY price"], 2 / 3),
+    ],
+)
+def test_rewards(make, statements, reward):
+    env = make()
+    start(env, 1)
+    for statement in statements:
+        env.step(statement)
+    assert env.step("submit")[1] == pytest.approx(reward)
+
+
+def test_ten_turns(make):
+    env = make()
+    start(env, 0)
+    ends = [env.step("SELECT count(*) FROM book")[1:4] for _ in range(10)]
+    assert ends[-1] == (0.0, False, True)
+    assert not any(truncated for _, _, truncated in ends[:-1])
+
+
+def test_long_observations_are_cut(make):
+    env = make(shown=40)
+    start(env, 0)
+    observation = env.step("SELECT * FROM book ORDER BY book_id")[0]
+    assert len(observation) == 40
+    assert observation.endswith("... (cut)")
+
+
+def test_gymnasiums_own_check(make):
+    check_env(make(split="train").unwrapped, skip_render_check=True)
+
+
+STATEMENTS = (
+    "SHOW TABLES",
+    "SELECT * FROM author ORDER BY author_id",
+    "INSERT INTO author (name, born) VALUES ('Di', 1999)",
+    "UPDATE author SET born = born + 1",
+    "DELETE FROM book WHERE book_id = 1",
+    "CREATE TABLE shelf (a int)",
+    "INSERT INTO shelf VALUES (1)",
+    "DROP TABLE shelf",
+    "SELECT zoo",
+)
+walks = st.lists(st.sampled_from(STATEMENTS), max_size=4)
+LOOK = "SELECT name, born FROM author ORDER BY author_id"
+
+
+@settings(max_examples=25, deadline=None, database=None)
+@given(before=walks, between=walks, after=walks)
+def test_restored_episodes_go_on_as_the_original(data, before, between, after):
+    env = gymnasium.make("HPL/InterCodeSQL-v0", data=data, server="sqlite").unwrapped
+    start(env, 0)
+    for statement in before:
+        env.step(statement)
+    saved = pickle.loads(pickle.dumps(env.snapshot()))
+    assert hash(saved) == hash(env.snapshot())
+
+    def go_on():
+        return [env.step(statement)[:4] for statement in (*after, LOOK)]
+
+    ahead = go_on()
+    env.restore(saved)
+    for statement in between:
+        env.step(statement)
+    observation, info = env.restore(saved)
+    assert observation == saved.observation
+    assert info["steps"] == len(before)
+    assert go_on() == ahead
+
+
+def test_restore_after_writes(make):
+    env = make().unwrapped
+    start(env, 0)
+    env.step("UPDATE author SET born = 1 WHERE author_id = 1")
+    saved = env.snapshot()
+    env.step("DELETE FROM book")
+    env.restore(saved)
+    assert env.step("SELECT born FROM author WHERE author_id = 1")[0] == "[(1,)]"
+    assert env.step("SELECT count(*) FROM book")[0] == "[(3,)]"
+    assert env.step("submit")[1] == 1.0
+
+
+CODE = """
+import pickle, sys, gymnasium, hpl_gym
+env = gymnasium.make("HPL/InterCodeSQL-v0", data=sys.argv[1], server="sqlite").unwrapped
+saved = pickle.loads(bytes.fromhex(sys.argv[2]))
+env.reset(options={"task": saved.task_id})
+env.restore(saved)
+print(saved.digest, env.step("SELECT born FROM author ORDER BY author_id")[0])
+"""
+
+
+def test_a_snapshot_is_good_in_another_process(data):
+    env = gymnasium.make("HPL/InterCodeSQL-v0", data=data, server="sqlite").unwrapped
+    start(env, 0)
+    env.step("UPDATE author SET born = 1 WHERE author_id = 1")
+    saved = env.snapshot()
+    shown = subprocess.run(
+        [sys.executable, "-c", CODE, str(data), pickle.dumps(saved).hex()],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONHASHSEED": "5"},
+    ).stdout
+    assert shown == f"{saved.digest} [(1,), (None,), (1950,)]\n"
+
+
+def test_a_snapshot_of_another_backend_is_refused(data, mysql):
+    one = gymnasium.make("HPL/InterCodeSQL-v0", data=data, server="sqlite").unwrapped
+    other = gymnasium.make("HPL/InterCodeSQL-v0", data=data, server="private").unwrapped
+    start(one, 0)
+    start(other, 0)
+    with pytest.raises(SnapshotVersionError):
+        other.restore(one.snapshot())
+
+
+def test_generated_questions():
+    env = gymnasium.make("HPL/InterCodeSQL-v0", data="generated", databases=10).unwrapped
+    for split in ("train", "valid", "test"):
+        tasks = env.tasks(split)
+        assert {task.task_type for task in tasks} == {"easy", "medium", "hard", "extra"}
+        assert env.find_task(tasks[-1].task_id) == tasks[-1]
+        env.reset(options={"task": tasks[0]})
+        env.step(env.question().gold)
+        assert env.step("submit")[1] == 1.0
+
+
+def test_bad_arguments(data, tmp_path):
+    for arguments, message in (
+        ({"data": tmp_path}, "There is no file"),
+        ({"data": data, "server": "oracle"}, "mysql://"),
+        ({"data": data, "server": "mysql://root:x@127.0.0.1:1"}, "cannot be used"),
+        ({"data": data, "indices": {"test": tmp_path / "x"}}, "There is no file"),
+    ):
+        with pytest.raises(HPLGymError, match=message):
+            gymnasium.make("HPL/InterCodeSQL-v0", **arguments)
+    env = gymnasium.make("HPL/InterCodeSQL-v0", data=data).unwrapped
+    with pytest.raises(DataError, match="no split 'valid_seen'"):
+        env.tasks("valid_seen")
+    for task in ("x", f"{env.questions.name}/99", "generated-0-24/0"):
+        with pytest.raises(UnknownTaskError, match="no task"):
+            env.reset(options={"task": task})
+
+
+def test_data_is_found(monkeypatch, tmp_path):
+    write(tmp_path / "intercode_sql")
+    monkeypatch.setenv("HPL_DATA", str(tmp_path))
+    env = gymnasium.make("HPL/InterCodeSQL-v0").unwrapped
+    assert len(env.questions.questions) == 4
+
+
+@pytest.mark.parametrize(
+    ("action", "statement"),
+    [
+        ("SELECT 1", "SELECT 1"),
+        ("```sql\nSELECT 1\n```", "SELECT 1"),
+        ("```SQL\nSELECT 1;\nSELECT 2\n```", "SELECT 1;\nSELECT 2"),
+        ("```\nSELECT 1", "SELECT 1"),
+        ("```sql SELECT 1```", "SELECT 1"),
+        ("```sql\nSELECT 1\n``` and ```sql\nSELECT 2\n```", "SELECT 1"),
+        (" submit ", "submit"),
+    ],
+)
+def test_read_action(action, statement):
+    assert read_action(action) == statement

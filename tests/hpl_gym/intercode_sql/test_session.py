@@ -1,0 +1,189 @@
+"""What both kinds of server must do."""
+
+import time
+
+import pytest
+
+from hpl_gym.intercode_sql.result import MOST_ROWS, TOO_LONG, TOO_SLOW
+from hpl_gym.intercode_sql.session import first_word
+from tests.hpl_gym.intercode_sql.library import LIBRARY, OTHER
+
+
+def run(session, *statements):
+    """Run statements one after the other; return the log and the last text."""
+    log, text = (), ""
+    for statement in statements:
+        log, result = session.run(log, statement)
+        text = result.text
+    return log, text
+
+
+@pytest.mark.parametrize(
+    ("statement", "text"),
+    [
+        ("SHOW TABLES", "[('author',), ('book',)]"),
+        ("show tables from hpl_test_library;", "[('author',), ('book',)]"),
+        ("SHOW TABLES LIKE 'b%'", "[('book',)]"),
+        (
+            "DESC Author",
+            "[('Author_ID', 'int', 'NO', 'PRI', None, 'auto_increment'), "
+            "('Name', 'varchar(40)', 'NO', '', None, ''), ('Born', 'int', 'YES', '', None, '')]",
+        ),
+        (
+            "describe book",
+            "[('Book_ID', 'int', 'NO', 'PRI', None, ''), ('Title', 'text', 'YES', '', None, ''), "
+            "('Price', 'float(10,2)', 'NO', '', '0.00', ''), "
+            "('Author_ID', 'int', 'YES', 'MUL', None, ''), "
+            "('Isbn', 'varchar(10)', 'YES', 'UNI', None, '')]",
+        ),
+        ("SELECT Name FROM author WHERE Author_ID = 1", '[("Ann O\'Hara",)]'),
+        ('SELECT born FROM `Author` WHERE name = "BO LIND"', "[(None,)]"),
+        ("SELECT title, price FROM Book ORDER BY price LIMIT 1", "[('Gamma', 5.25)]"),
+        ("SELECT count(*) FROM hpl_test_library.book", "[(3,)]"),
+        ("SELECT 1 WHERE 1 = 2", "[]"),
+        ("USE hpl_test_library", "None"),
+        ("use `hpl_test_library`;", "None"),
+        (
+            "SELECT * FROM zoo",
+            "Error executing query: Table 'hpl_test_library.zoo' doesn't exist",
+        ),
+        ("DESC zoo", "Error executing query: Table 'hpl_test_library.zoo' doesn't exist"),
+        ("SELECT zoo FROM book", "Error executing query: Unknown column 'zoo' in 'field list'"),
+        (
+            "SELECT author_id FROM book, author",
+            "Error executing query: Column 'author_id' in field list is ambiguous",
+        ),
+    ],
+)
+def test_what_statements_give(session, statement, text):
+    log, shown = run(session, statement)
+    assert shown == text
+    assert log == ()
+
+
+@pytest.mark.parametrize("statement", ["SELEC 1", "foo", "", "```", "SELECT 1; SELECT 2", "'"])
+def test_bad_syntax(session, statement):
+    _, text = run(session, statement)
+    assert text.startswith("Error executing query: ")
+
+
+HOSTILE = [
+    "SELECT 1; DROP TABLE book",
+    "SELECT 1 -- \n; DROP TABLE book",
+    "/* SELECT */ DROP TABLE book",
+    "/*! DROP TABLE book */",
+    "SELECT * FROM book INTO OUTFILE '/tmp/hpl_stolen'",
+    "SELECT LOAD_FILE('/etc/passwd')",
+    "LOAD DATA LOCAL INFILE '/etc/passwd' INTO TABLE author",
+    f"SELECT * FROM {OTHER}.secret",
+    f"SELECT * FROM book UNION SELECT word, 1, 1, 1, 1 FROM {OTHER}.secret",
+    f"USE {OTHER}",
+    f"DROP DATABASE {OTHER}",
+    f"DROP DATABASE {LIBRARY}",
+    f"CREATE TABLE {OTHER}.x (a int)",
+    f"INSERT INTO {OTHER}.secret VALUES ('rose')",
+    "SELECT * FROM mysql.user",
+    "SELECT authentication_string FROM mysql.global_priv",
+    "SET GLOBAL max_connections = 1",
+    "SET PASSWORD = 'x'",
+    "CREATE USER x",
+    "GRANT ALL ON *.* TO CURRENT_USER",
+    "KILL 1",
+    "SHUTDOWN",
+    "FLUSH TABLES",
+    "ATTACH DATABASE '/tmp/hpl_attached' AS x",
+    "PRAGMA writable_schema = 1",
+    "DELETE FROM book",
+    "UPDATE book SET price = 0",
+    "TRUNCATE TABLE book",
+    "DROP TABLE book",
+    "ALTER TABLE book DROP COLUMN price",
+    "WITH t AS (SELECT 1) DELETE FROM book",
+    "CREATE TRIGGER t AFTER INSERT ON book FOR EACH ROW DELETE FROM author",
+    "SELECT '\ud800 lone'",
+    "SELECT '\x00'",
+    "SELECT " + "(" * 3000 + "1" + ")" * 3000,
+    "SELECT 'x" + "y" * 1_000_000 + "'",
+    "SELECT REPEAT('x', 1000000000)",
+]
+
+
+@pytest.mark.parametrize("statement", HOSTILE, ids=range(len(HOSTILE)))
+def test_nothing_hostile_leaves_a_trace(server, statement):
+    def content():
+        return [
+            server.session(name).run((), query)[1]
+            for name, query in (
+                (LIBRARY, "SHOW TABLES"),
+                (LIBRARY, "SELECT * FROM book ORDER BY book_id"),
+                (LIBRARY, "SELECT * FROM author ORDER BY author_id"),
+                (OTHER, "SHOW TABLES"),
+                (OTHER, "SELECT * FROM secret"),
+            )
+        ]
+
+    before, session = content(), server.session(LIBRARY)
+    begun = time.monotonic()
+    _, text = run(session, statement)
+    assert time.monotonic() - begun < 9
+    assert isinstance(text, str)
+    for hidden in ("tulip", "root:", "authentication"):
+        assert hidden not in text.removeprefix("Error executing query")
+    session.close()
+    assert content() == before
+
+
+def test_slow_statements_are_ended(session):
+    many = ", ".join(f"book AS b{number}" for number in range(26))
+    begun = time.monotonic()
+    _, text = run(session, f"SELECT COUNT(*) FROM {many}")
+    assert text == f"Error executing query: {TOO_SLOW}"
+    assert time.monotonic() - begun < 8
+    assert run(session, "SELECT COUNT(*) FROM book")[1] == "[(3,)]"
+
+
+def test_results_are_limited(session):
+    many = ", ".join(f"book AS b{number}" for number in range(15))
+    _, result = session.run((), f"SELECT b0.book_id FROM {many}")
+    assert result.rows is not None
+    assert len(result.rows) == MOST_ROWS
+    assert run(session, "SELECT COUNT(*) FROM book")[1] == "[(3,)]"
+    assert run(session, "SELECT 1" + " " * 70_000)[1] == f"Error executing query: {TOO_LONG}"
+
+
+def test_writes_go_to_a_copy_and_are_the_state(server):
+    one, other = server.session(LIBRARY), server.session(LIBRARY)
+    log, text = run(one, "INSERT INTO author (name, born) VALUES ('Di', 1999)")
+    assert text == "None"
+    assert log == ("INSERT INTO author (name, born) VALUES ('Di', 1999)",)
+    assert one.run(log, "SELECT max(author_id) FROM author")[1].text == "[(4,)]"
+    assert one.run(log, f"SELECT count(*) FROM {LIBRARY}.author")[1].text == "[(4,)]"
+    assert other.run((), "SELECT count(*) FROM author")[1].text == "[(3,)]"
+    # back to the state before, on to the state after, in another session
+    assert one.run((), "SELECT count(*) FROM author")[1].text == "[(3,)]"
+    assert other.run(log, "SELECT name FROM author WHERE author_id = 4")[1].text == "[('Di',)]"
+    after, _ = other.run(log, "DELETE FROM author WHERE author_id = 4")
+    assert len(after) == 2
+    assert one.run(after, "SELECT count(*) FROM author")[1].text == "[(3,)]"
+    one.close()
+    other.close()
+
+
+def test_tables_can_be_made_and_described(session):
+    log, _ = run(session, "CREATE TABLE shelf (number int NOT NULL, PRIMARY KEY (number))")
+    assert session.run(log, "SHOW TABLES")[1].text == "[('author',), ('book',), ('shelf',)]"
+    assert "('number', 'int', 'NO', 'PRI'" in session.run(log, "DESC shelf")[1].text
+
+
+@pytest.mark.parametrize(
+    ("statement", "word"),
+    [
+        ("select 1", "SELECT"),
+        (" -- no\n/* no */ (SELECT 1)", "SELECT"),
+        ("# no\nupdate x", "UPDATE"),
+        ("", ""),
+        ("1", ""),
+    ],
+)
+def test_first_word(statement, word):
+    assert first_word(statement) == word
