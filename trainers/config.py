@@ -223,7 +223,7 @@ def load_config(source: str | Path, overrides: list[str] | None = None) -> Confi
 
     Args:
         source: A YAML file, or the name of a shipped one (``quickstart``, ``real``, ``webshop``,
-            ``paper``).
+            ``intercode-sql``, ``paper``).
         overrides: ``section.key=value`` texts, values in YAML.
 
     Raises:

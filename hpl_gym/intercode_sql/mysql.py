@@ -152,7 +152,10 @@ class MySQLServer:
         Raises:
             StatementLostError: The connection broke.
         """
-        cursor = connection.cursor()
+        try:
+            cursor = connection.cursor()
+        except _connector().Error as error:
+            raise StatementLostError from error
         try:
             with self._watch.over(connection):
                 cursor.execute(statement)

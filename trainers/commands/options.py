@@ -17,7 +17,7 @@ ConfigOption = Annotated[
     str | None,
     typer.Option(
         "--config",
-        help="A YAML file, or a shipped one: quickstart, real, webshop, paper. "
+        help="A YAML file, or a shipped one: quickstart, real, webshop, intercode-sql, paper. "
         "Default: the run's own, else quickstart.",
     ),
 ]
