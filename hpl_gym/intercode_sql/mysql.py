@@ -7,14 +7,15 @@ import re
 import secrets
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from hpl_gym.core import EnvironmentFaultError, HPLGymError, MissingExtraError
+from hpl_gym.core import EnvironmentFaultError, HPLGymError
 from hpl_gym.intercode_sql.address import Address
-from hpl_gym.intercode_sql.questions import QuestionSet, count_rows, table_of
+from hpl_gym.intercode_sql.mysql_load import connector, drop, drop_stale, load, load_missing, run
+from hpl_gym.intercode_sql.questions import QuestionSet
 from hpl_gym.intercode_sql.result import (
     LOST,
     MOST_CHARACTERS,
@@ -48,7 +49,6 @@ _ACCOUNT = re.compile(r"'\w*'@'[^']*'")
 _WIDTH = re.compile(r"\b(tinyint(?!\(1\))|smallint|mediumint|int|bigint)\(\d+\)")
 _SHOWS = frozenset(("SHOW", "DESC", "DESCRIBE", "EXPLAIN"))
 _KEPT = 8  # idle connections of a database
-_STALE = 86_400  # seconds after which a copy that nobody dropped is dropped
 
 
 class MySQLServer:
@@ -77,11 +77,11 @@ class MySQLServer:
                 self.maria = "mariadb" in version.lower()
                 self.name = f"{'mariadb' if self.maria else 'mysql'} {version.split('-')[0]}"
                 run(admin, "SELECT GET_LOCK('hpl_gym', 300)")
-                _drop_stale(admin)
-                _load_missing(admin, questions)
+                drop_stale(admin)
+                load_missing(admin, questions)
                 for name in self.dump:
                     self.make_account(admin, reader(name), name, "SELECT, SHOW VIEW")
-        except _connector().Error as error:
+        except connector().Error as error:
             raise HPLGymError(
                 f"The MySQL server at {address} cannot be used ({error.msg}): check the address, "
                 "and that the account may create databases and accounts."
@@ -120,7 +120,7 @@ class MySQLServer:
                 f"SET SESSION {limit}, sql_select_limit = {MOST_ROWS}, lock_wait_timeout = 5, "
                 f"sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION{strict}'",
             )
-        except _connector().Error as error:
+        except connector().Error as error:
             raise EnvironmentFaultError(
                 f"The MySQL server at {self.address} is out of reach ({error.msg}): start it again."
             ) from error
@@ -154,7 +154,7 @@ class MySQLServer:
         """
         try:
             cursor = connection.cursor()
-        except _connector().Error as error:
+        except connector().Error as error:
             raise StatementLostError from error
         try:
             with self._watch.over(connection):
@@ -168,7 +168,7 @@ class MySQLServer:
             if self.maria and first_word(statement) in _SHOWS and result.rows:
                 result = Result(tuple(map(_as_mysql, result.rows)))
             return result, 0, whole
-        except _connector().Error as error:
+        except connector().Error as error:
             if self._watch.has_killed(connection):
                 return Result(error=TOO_SLOW), error.errno, False
             if error.errno in _GONE:
@@ -191,7 +191,7 @@ class MySQLServer:
         place: dict[str, Any] = {"host": self.address.host, "port": self.address.port}
         if self.address.unix_socket:
             place = {"unix_socket": self.address.unix_socket}
-        return _connector().connect(
+        return connector().connect(
             **place,
             user=user,
             password=password,
@@ -269,7 +269,7 @@ class PrivateCopy:
             with server.admin() as admin:
                 load(admin, self.name, server.dump[original])
                 server.make_account(admin, self.name, self.name, "ALL PRIVILEGES")
-        except _connector().Error as error:
+        except connector().Error as error:
             raise EnvironmentFaultError(
                 f"The MySQL server at {server.address} cannot copy a database ({error.msg}): look "
                 "at its log, start it again."
@@ -295,8 +295,8 @@ class PrivateCopy:
     def drop(self) -> None:
         """Remove the copy and its account; what is left if that fails is removed later."""
         _close(self._connection)
-        with suppress(_connector().Error), self.server.admin() as admin:
-            _drop(admin, self.name)
+        with suppress(connector().Error), self.server.admin() as admin:
+            drop(admin, self.name)
 
 
 class _Watch:
@@ -334,73 +334,10 @@ class _Watch:
             now = time.monotonic()
             late = [number for number, end in list(self._running.items()) if now > end]
             if late:
-                with suppress(_connector().Error), self._server.admin() as admin:
+                with suppress(connector().Error), self._server.admin() as admin:
                     for number in late:
                         self._killed.add(number)
                         run(admin, f"KILL {number}")
-
-
-def load(admin: Any, name: str, statements: tuple[str, ...]) -> None:
-    """Make a database out of the statements of a dump; nothing is left of it if one fails."""
-    run(admin, f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci")
-    try:
-        run(admin, f"USE `{name}`")
-        run(
-            admin,
-            "SET foreign_key_checks = 0, unique_checks = 0, sql_mode = 'NO_AUTO_VALUE_ON_ZERO'",
-        )
-        run(admin, "START TRANSACTION")
-        for statement in statements:
-            run(admin, statement)
-        run(admin, "COMMIT")
-    except _connector().Error:
-        run(admin, f"DROP DATABASE `{name}`")
-        raise
-
-
-def run(connection: Any, statement: str) -> list[tuple[Any, ...]]:
-    """Run one of our own statements and return its rows."""
-    cursor = connection.cursor()
-    cursor.execute(statement)
-    rows = cursor.fetchall() if cursor.with_rows else []
-    cursor.close()
-    return list(rows)
-
-
-def _load_missing(admin: Any, questions: QuestionSet) -> None:
-    there = {str(row[0]).lower() for row in run(admin, "SHOW DATABASES")}
-    for name, statements in questions.databases.items():
-        if name.lower() not in there:
-            load(admin, name, statements)
-        elif not _is_same(admin, name, statements):
-            raise HPLGymError(
-                f"The MySQL server has another database {name!r} already: use a server of its own "
-                "for HPL-Gym, or drop that database."
-            )
-
-
-def _is_same(admin: Any, name: str, statements: tuple[str, ...]) -> bool:
-    """Whether a database has the tables of a dump, and as many rows in each."""
-    wanted = Counter({table_of(one): 0 for one in statements})
-    for one in statements:
-        wanted[table_of(one)] += count_rows(one)
-    tables = [str(row[0]) for row in run(admin, f"SHOW TABLES FROM `{name}`")]
-    counts = (run(admin, f"SELECT COUNT(*) FROM `{name}`.`{table}`")[0][0] for table in tables)
-    return dict(wanted) == {
-        table.lower(): count for table, count in zip(tables, counts, strict=True)
-    }
-
-
-def _drop(admin: Any, name: str) -> None:
-    run(admin, f"DROP DATABASE IF EXISTS `{name}`")
-    run(admin, f"DROP USER IF EXISTS '{name}'@'%'")
-
-
-def _drop_stale(admin: Any) -> None:
-    for (name,) in run(admin, "SHOW DATABASES LIKE 'hpl\\_%'"):
-        made = re.fullmatch(r"hpl_([0-9a-f]{8})_[0-9a-f]{12}", str(name))
-        if made and int(made[1], 16) < time.time() - _STALE:
-            _drop(admin, str(name))
 
 
 def _fetch(cursor: Any) -> tuple[list[tuple[Any, ...]], bool]:
@@ -437,13 +374,3 @@ def reader(database: str) -> str:
 def _close(connection: Any) -> None:
     with suppress(Exception):
         connection.close()
-
-
-def _connector() -> Any:
-    try:
-        import mysql.connector
-    except ImportError as error:
-        raise MissingExtraError(
-            "A MySQL server needs the sql extra: pip install 'hpl-gym[sql]'."
-        ) from error
-    return mysql.connector

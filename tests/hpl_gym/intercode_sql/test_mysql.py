@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from hpl_gym.core import EnvironmentFaultError, HPLGymError
-from hpl_gym.intercode_sql.mysql import MySQLServer, run
+from hpl_gym.intercode_sql.mysql import MySQLServer
+from hpl_gym.intercode_sql.mysql_load import run
 from hpl_gym.intercode_sql.questions import QuestionSet
 from tests.hpl_gym.intercode_sql.library import DUMP, LIBRARY
 

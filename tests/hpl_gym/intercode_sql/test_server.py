@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hpl_gym.core import HPLGymError
-from hpl_gym.intercode_sql import server
+from hpl_gym.intercode_sql import server, supervisor
 from hpl_gym.intercode_sql.server import keep_server, private_server, server_status, stop_server
 from hpl_gym.trainers.commands import sql_server
 
@@ -177,7 +177,7 @@ def test_a_server_that_is_kept_stays_until_it_is_stopped(folder, start):
     keep_server(folder)
     server._held.pop(folder)[1].close()
     client.kill()
-    time.sleep(server.GRACE + 0.7)
+    time.sleep(supervisor.GRACE + 0.7)
     status = server_status(folder)
     assert status["kept"]
     assert status["clients"] == 0
@@ -252,9 +252,9 @@ def test_a_folder_that_cannot_be_used_is_an_error(tmp_path):
 
 def test_without_an_installed_server_the_error_says_what_to_do(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(server, "_EVERYWHERE", "")
+    monkeypatch.setattr(supervisor, "_EVERYWHERE", "")
     with pytest.raises(HPLGymError, match="apt-get install mariadb-server"):
-        server._program()
+        supervisor._program()
 
 
 def test_the_commands(folder, monkeypatch):

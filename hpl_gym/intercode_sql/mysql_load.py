@@ -1,0 +1,98 @@
+"""Loading databases into a MySQL server, and dropping the copies made there."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from typing import Any
+
+from hpl_gym.core import HPLGymError, MissingExtraError
+from hpl_gym.intercode_sql.questions import QuestionSet, count_rows, table_of
+
+_STALE = 86_400  # seconds after which a copy that nobody dropped is dropped
+
+
+def load(admin: Any, name: str, statements: tuple[str, ...]) -> None:
+    """Make a database out of the statements of a dump; nothing is left of it if one fails."""
+    run(admin, f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci")
+    try:
+        run(admin, f"USE `{name}`")
+        run(
+            admin,
+            "SET foreign_key_checks = 0, unique_checks = 0, sql_mode = 'NO_AUTO_VALUE_ON_ZERO'",
+        )
+        run(admin, "START TRANSACTION")
+        for statement in statements:
+            run(admin, statement)
+        run(admin, "COMMIT")
+    except connector().Error:
+        run(admin, f"DROP DATABASE `{name}`")
+        raise
+
+
+def run(connection: Any, statement: str) -> list[tuple[Any, ...]]:
+    """Run one of our own statements and return its rows."""
+    cursor = connection.cursor()
+    cursor.execute(statement)
+    rows = cursor.fetchall() if cursor.with_rows else []
+    cursor.close()
+    return list(rows)
+
+
+def load_missing(admin: Any, questions: QuestionSet) -> None:
+    """Load the databases that the server lacks.
+
+    Raises:
+        HPLGymError: It has another one of the same name.
+    """
+    there = {str(row[0]).lower() for row in run(admin, "SHOW DATABASES")}
+    for name, statements in questions.databases.items():
+        if name.lower() not in there:
+            load(admin, name, statements)
+        elif not _is_same(admin, name, statements):
+            raise HPLGymError(
+                f"The MySQL server has another database {name!r} already: use a server of its own "
+                "for HPL-Gym, or drop that database."
+            )
+
+
+def _is_same(admin: Any, name: str, statements: tuple[str, ...]) -> bool:
+    """Whether a database has the tables of a dump, and as many rows in each."""
+    wanted = Counter({table_of(one): 0 for one in statements})
+    for one in statements:
+        wanted[table_of(one)] += count_rows(one)
+    tables = [str(row[0]) for row in run(admin, f"SHOW TABLES FROM `{name}`")]
+    counts = (run(admin, f"SELECT COUNT(*) FROM `{name}`.`{table}`")[0][0] for table in tables)
+    return dict(wanted) == {
+        table.lower(): count for table, count in zip(tables, counts, strict=True)
+    }
+
+
+def drop(admin: Any, name: str) -> None:
+    """Drop a private copy and its account."""
+    run(admin, f"DROP DATABASE IF EXISTS `{name}`")
+    run(admin, f"DROP USER IF EXISTS '{name}'@'%'")
+
+
+def drop_stale(admin: Any) -> None:
+    """Drop the copies that a process left behind a day ago or more."""
+    for (name,) in run(admin, "SHOW DATABASES LIKE 'hpl\\_%'"):
+        made = re.fullmatch(r"hpl_([0-9a-f]{8})_[0-9a-f]{12}", str(name))
+        if made and int(made[1], 16) < time.time() - _STALE:
+            drop(admin, str(name))
+
+
+def connector() -> Any:
+    """Return the module `mysql.connector`.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    try:
+        import mysql.connector
+    except ImportError as error:
+        raise MissingExtraError(
+            "A MySQL server needs the sql extra: pip install 'hpl-gym[sql]'."
+        ) from error
+    return mysql.connector
