@@ -71,6 +71,7 @@ def test_info_has_all_keys():
         "success": False,
         "score": 0.0,
         "steps": 0,
+        "backend": "native",
     }
     assert env.step("dance")[4]["valid"] is False
     for action in ("go kitchen", "take gold", "go hall"):

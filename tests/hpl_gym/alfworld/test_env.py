@@ -62,6 +62,7 @@ def test_an_episode(root: Path, engine: str) -> None:
         "success": False,
         "score": 0.0,
         "steps": 0,
+        "backend": engine,
     }
     assert env.step("dance")[0] == "Nothing happens."
     for command in SOLUTION[:2]:
