@@ -6,6 +6,7 @@ of them is connected to it.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import socket
@@ -74,6 +75,12 @@ def stop_server(folder: Path | None = None) -> bool:
         runs = _ask(folder, "stop") is not None
         with locked(folder / "running", 2 * STOP_LIMIT):
             return runs
+
+
+@atexit.register
+def _leave() -> None:
+    for _process, connection, _address in _held.values():
+        connection.close()
 
 
 def _folder(folder: Path | None) -> Path:
