@@ -70,6 +70,10 @@ def translate(statement: str, database: str) -> str | Result:
         and str(tree.args.get("kind")).upper() in ("DATABASE", "SCHEMA")
     ):
         return _refusal(statement)
+    for call in [*tree.find_all(exp.Left, exp.Right, exp.Rand)]:
+        name = f"mysql_{type(call).__name__.lower()}"
+        arguments = [one for one in (call.this, call.args.get("expression")) if one]
+        call.replace(exp.Anonymous(this=name, expressions=arguments))
     if isinstance(tree, exp.TruncateTable):
         return f'DELETE FROM "{tree.expressions[0].name}"'
     try:

@@ -10,7 +10,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from hpl_gym.core import DataError, LazyActions, Outcome, Task, TextEnv, UnknownTaskError
+from hpl_gym.core import (
+    DataError,
+    EnvironmentFaultError,
+    LazyActions,
+    Outcome,
+    Task,
+    TextEnv,
+    UnknownTaskError,
+)
 from hpl_gym.intercode_sql.questions import (
     SPLITS,
     Question,
@@ -19,7 +27,7 @@ from hpl_gym.intercode_sql.questions import (
     read_questions,
     table_of,
 )
-from hpl_gym.intercode_sql.result import Result
+from hpl_gym.intercode_sql.result import LOST, TOO_SLOW, Result
 from hpl_gym.intercode_sql.reward import score
 from hpl_gym.intercode_sql.session import Session
 
@@ -164,7 +172,12 @@ class InterCodeSQLEnv(TextEnv):
     def _find(self, task_id: str) -> Question:
         name, _, number = task_id.rpartition("/")
         count = len(self.questions.questions)
-        if name == self.questions.name and number.isdecimal() and int(number) < count:
+        if (
+            name == self.questions.name
+            and number.isdecimal()
+            and len(number) < 10
+            and int(number) < count
+        ):
             return self.questions.questions[int(number)]
         raise UnknownTaskError(
             f"There is no task {task_id!r} here: tasks are {self.questions.name}/0 to "
@@ -259,7 +272,7 @@ def _start(server: str, questions: QuestionSet) -> Server:
     if server == "private":
         from hpl_gym.intercode_sql.server import private_server
 
-        return MySQLServer(private_server(), questions)
+        return MySQLServer(private_server(), questions, restart=private_server)
     if server == "docker":
         from hpl_gym.intercode_sql.docker import docker_server
 
@@ -283,4 +296,10 @@ def _dump_file(questions: QuestionSet) -> Path:
 
 @lru_cache(maxsize=8192)
 def _gold(server: Server, database: str, query: str) -> Result:
-    return server.session(database).run((), query)[1]
+    result = server.session(database).run((), query)[1]
+    if result.error in (LOST, TOO_SLOW):
+        raise EnvironmentFaultError(
+            f"The gold query of a question about {database} failed ({result.error}): the server is "
+            "overloaded."
+        )
+    return result

@@ -4,51 +4,39 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from hpl_gym.core import EnvironmentFaultError, HPLGymError
 from hpl_gym.intercode_sql.address import Address
-from hpl_gym.intercode_sql.mysql_load import connector, drop, drop_stale, load, load_missing, run
-from hpl_gym.intercode_sql.questions import QuestionSet
-from hpl_gym.intercode_sql.result import (
-    LOST,
-    MOST_CHARACTERS,
-    MOST_ROWS,
-    TIME_LIMIT,
-    TOO_SLOW,
-    Result,
-    to_result,
+from hpl_gym.intercode_sql.mysql_database import SharedDatabase
+from hpl_gym.intercode_sql.mysql_load import (
+    close,
+    connector,
+    drop_stale,
+    load_missing,
+    reader,
+    run,
 )
+from hpl_gym.intercode_sql.mysql_result import as_mysql, clean, fetch, skip_results
+from hpl_gym.intercode_sql.questions import QuestionSet
+from hpl_gym.intercode_sql.result import MOST_ROWS, TIME_LIMIT, TOO_SLOW, Result, to_result
 from hpl_gym.intercode_sql.session import Session, StatementLostError, first_word
+from hpl_gym.intercode_sql.watch import Watch
 
 # The codes of: no connection, connection gone or killed, server shut down, idle for too long.
 _GONE = frozenset(
     (1053, 1077, 1079, 1158, 1159, 1160, 1161, 1927, 2002, 2003, 2006, 2013, 2055, 4031)
 )
 _INTERRUPTED = frozenset((1317, 1969, 3024))
-_DENIED = frozenset((1142, 1143, 1370))
-# MariaDB's names of a statement's parts, and MySQL's.
-_PARTS = {
-    "SELECT": "field list",
-    "WHERE": "where clause",
-    "ON": "on clause",
-    "GROUP BY": "group statement",
-    "HAVING": "having clause",
-    "ORDER BY": "order clause",
-}
-_PART = re.compile(rf" in ('?)({'|'.join(_PARTS)})\1(?=$| is ambiguous$)")
-# What leaves something in a connection: variables, locks, counters.
-_LEAVES = re.compile(r"@|:=|_lock\s*\(|\binto\b|last_insert_id|found_rows", re.IGNORECASE)
-_ACCOUNT = re.compile(r"'\w*'@'[^']*'")
-_WIDTH = re.compile(r"\b(tinyint(?!\(1\))|smallint|mediumint|int|bigint)\(\d+\)")
 _SHOWS = frozenset(("SHOW", "DESC", "DESCRIBE", "EXPLAIN"))
+_RESTART_LIMIT = 10.0  # seconds in which a server of ours that ended is there again
 _KEPT = 8  # idle connections of a database
+_NOW = 1_704_067_200  # what NOW() is in every episode: 2024-01-01 00:00 UTC
+_RANDOM = re.compile(r"\brand\b", re.IGNORECASE)
 
 
 class MySQLServer:
@@ -57,6 +45,7 @@ class MySQLServer:
     Args:
         address: Where it is, and an account that may create databases and accounts.
         questions: The databases.
+        restart: Starts the server again and returns its address, where that is in our hands.
 
     Raises:
         HPLGymError: It cannot be reached, the account may not do that, or the server has other
@@ -66,21 +55,30 @@ class MySQLServer:
         name: What the server is, such as ``mariadb 10.11.14``.
     """
 
-    def __init__(self, address: Address, questions: QuestionSet) -> None:
+    def __init__(
+        self,
+        address: Address,
+        questions: QuestionSet,
+        restart: Callable[[], Address] | None = None,
+    ) -> None:
         self.address = address
+        self._restart = restart
         self.dump = questions.databases
         self._idle: dict[str, list[Any]] = defaultdict(list)
-        self._watch = _Watch(self)
+        self._watch = Watch(TIME_LIMIT + 1, self._kill)
         try:
             with self.admin() as admin:
                 version = str(run(admin, "SELECT VERSION()")[0][0])
                 self.maria = "mariadb" in version.lower()
                 self.name = f"{'mariadb' if self.maria else 'mysql'} {version.split('-')[0]}"
-                run(admin, "SELECT GET_LOCK('hpl_gym', 300)")
+                # An agent may take locks too: this one's name it cannot know.
+                run(admin, f"SELECT GET_LOCK('{self._password('lock')}', 300)")
                 drop_stale(admin)
                 load_missing(admin, questions)
                 for name in self.dump:
                     self.make_account(admin, reader(name), name, "SELECT, SHOW VIEW")
+                    password = self._password(reader(name))
+                    run(admin, f"ALTER USER '{reader(name)}'@'%' IDENTIFIED BY '{password}'")
         except connector().Error as error:
             raise HPLGymError(
                 f"The MySQL server at {address} cannot be used ({error.msg}): check the address, "
@@ -98,7 +96,7 @@ class MySQLServer:
         try:
             yield connection
         finally:
-            _close(connection)
+            close(connection)
 
     def open(self, user: str, database: str) -> Any:
         """Open a connection of one of our accounts to its database, with its limits set.
@@ -118,8 +116,10 @@ class MySQLServer:
             run(
                 connection,
                 f"SET SESSION {limit}, sql_select_limit = {MOST_ROWS}, lock_wait_timeout = 5, "
+                f"timestamp = {_NOW}, "
                 f"sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION{strict}'",
             )
+            run(connection, "SELECT 1")  # settles FOUND_ROWS()
         except connector().Error as error:
             raise EnvironmentFaultError(
                 f"The MySQL server at {self.address} is out of reach ({error.msg}): start it again."
@@ -133,7 +133,7 @@ class MySQLServer:
             connection = idle.pop()
             if not new:
                 return connection
-            _close(connection)
+            close(connection)
         return self.open(reader(database), database)
 
     def give_back(self, database: str, connection: Any) -> None:
@@ -141,7 +141,7 @@ class MySQLServer:
         if len(self._idle[database]) < _KEPT:
             self._idle[database].append(connection)
         else:
-            _close(connection)
+            close(connection)
 
     def execute(self, connection: Any, statement: str) -> tuple[Result, int, bool]:
         """Run a statement.
@@ -157,16 +157,21 @@ class MySQLServer:
         except connector().Error as error:
             raise StatementLostError from error
         try:
+            if _RANDOM.search(statement):
+                one, other = _seeds(statement)
+                cursor.execute(f"SET rand_seed1 = {one}, rand_seed2 = {other}")
             with self._watch.over(connection):
                 cursor.execute(statement)
-                if not cursor.with_rows:
-                    return Result(), 0, True
-                rows, whole = _fetch(cursor)
+                rows, whole = fetch(cursor) if cursor.with_rows else (None, True)
+                if whole:
+                    skip_results(cursor)
+            if rows is None:
+                return Result(), 0, True
             if whole:
                 cursor.close()
             result = to_result(rows)
             if self.maria and first_word(statement) in _SHOWS and result.rows:
-                result = Result(tuple(map(_as_mysql, result.rows)))
+                result = Result(tuple(map(as_mysql, result.rows)))
             return result, 0, whole
         except connector().Error as error:
             if self._watch.has_killed(connection):
@@ -174,7 +179,7 @@ class MySQLServer:
             if error.errno in _GONE:
                 raise StatementLostError from error
             text = TOO_SLOW if error.errno in _INTERRUPTED else str(error.msg)
-            return Result(error=_clean(text)), error.errno, error.errno not in _INTERRUPTED
+            return Result(error=clean(text)), error.errno, True
         except (ValueError, TypeError, UnicodeError, OverflowError, ArithmeticError) as error:
             # A value that Python has no type for, such as the year 0.
             return Result(error=f"The result cannot be shown: {error}"), -1, False
@@ -188,189 +193,44 @@ class MySQLServer:
     def _connect(self, user: str, password: str, database: str | None = None) -> Any:
         from mysql.connector.constants import ClientFlag
 
-        place: dict[str, Any] = {"host": self.address.host, "port": self.address.port}
+        settings = {
+            "user": user,
+            "password": password,
+            "database": database,
+            "charset": "utf8mb4",
+            "collation": "utf8mb4_general_ci",
+            "autocommit": True,
+            "allow_local_infile": False,
+            "client_flags": [-ClientFlag.MULTI_STATEMENTS],
+            "connection_timeout": 10,
+        }
+        end = time.monotonic() + _RESTART_LIMIT
+        while True:
+            try:
+                return connector().connect(**self._place(), **settings)
+            except connector().Error as error:
+                late = time.monotonic() > end
+                if error.errno not in _GONE or self._restart is None or late:
+                    raise
+            time.sleep(0.2)
+            self.address = self._restart()
+
+    def _place(self) -> dict[str, Any]:
         if self.address.unix_socket:
-            place = {"unix_socket": self.address.unix_socket}
-        return connector().connect(
-            **place,
-            user=user,
-            password=password,
-            database=database,
-            charset="utf8mb4",
-            collation="utf8mb4_general_ci",
-            autocommit=True,
-            allow_local_infile=False,
-            client_flags=[-ClientFlag.MULTI_STATEMENTS],
-            connection_timeout=10,
-        )
+            return {"unix_socket": self.address.unix_socket}
+        return {"host": self.address.host, "port": self.address.port}
+
+    def _kill(self, numbers: list[int]) -> None:
+        with suppress(connector().Error, HPLGymError), self.admin() as admin:
+            for number in numbers:
+                with suppress(connector().Error):  # it has ended by itself
+                    run(admin, f"KILL {number}")
 
     def _password(self, user: str) -> str:
         return hashlib.sha256(f"{self.address.password} {user}".encode()).hexdigest()[:32]
 
 
-class SharedDatabase:
-    """One of the databases, which is only read.
-
-    Args:
-        server: The server.
-        name: The database's name.
-    """
-
-    def __init__(self, server: MySQLServer, name: str) -> None:
-        self.server = server
-        self.name = name
-
-    def read(self, statement: str) -> Result | None:
-        """Run a statement on an account that can only read; None if it would have to write.
-
-        Raises:
-            EnvironmentFaultError: The server is out of reach.
-        """
-        for attempt in (1, 2):
-            connection = self.server.borrow(self.name, new=attempt == 2)
-            try:
-                result, code, good = self.server.execute(connection, statement)
-            except StatementLostError:
-                _close(connection)
-                continue
-            if good and not _LEAVES.search(statement):
-                self.server.give_back(self.name, connection)
-            else:
-                _close(connection)
-            writes = code in _DENIED and not re.match("(SELECT|SHOW)", result.error)
-            return None if writes else result
-        return Result(error=LOST)
-
-    def copy(self) -> PrivateCopy:
-        """Return a new private copy.
-
-        Raises:
-            EnvironmentFaultError: The server is out of reach.
-        """
-        return PrivateCopy(self.server, self.name)
-
-
-class PrivateCopy:
-    """A copy of a database for one episode, with an account that reaches nothing else.
-
-    Args:
-        server: The server.
-        original: The database that is copied.
-
-    Raises:
-        EnvironmentFaultError: The server is out of reach.
-    """
-
-    def __init__(self, server: MySQLServer, original: str) -> None:
-        self.server = server
-        self.original = original
-        self.name = f"hpl_{int(time.time()):x}_{secrets.token_hex(6)}"
-        try:
-            with server.admin() as admin:
-                load(admin, self.name, server.dump[original])
-                server.make_account(admin, self.name, self.name, "ALL PRIVILEGES")
-        except connector().Error as error:
-            raise EnvironmentFaultError(
-                f"The MySQL server at {server.address} cannot copy a database ({error.msg}): look "
-                "at its log, start it again."
-            ) from error
-        self._connection = server.open(self.name, self.name)
-        self._qualified = re.compile(rf"(?<![\w'\"])`?{re.escape(original)}`?\s*\.", re.IGNORECASE)
-
-    def run(self, statement: str) -> Result:
-        """Run a statement; the database's own name means the copy.
-
-        Raises:
-            StatementLostError: The connection broke, or had to be.
-        """
-        here = self._qualified.sub(f"`{self.name}`.", statement)
-        result, _, good = self.server.execute(self._connection, here)
-        if not good:
-            # Too many rows or too slow; what the connection held is in the log.
-            _close(self._connection)
-            self._connection = self.server.open(self.name, self.name)
-        rows = result.rows and tuple(row.replace(self.name, self.original) for row in result.rows)
-        return Result(rows, result.error.replace(self.name, self.original))
-
-    def drop(self) -> None:
-        """Remove the copy and its account; what is left if that fails is removed later."""
-        _close(self._connection)
-        with suppress(connector().Error), self.server.admin() as admin:
-            drop(admin, self.name)
-
-
-class _Watch:
-    """Kills statements that the server's own time limit does not end.
-
-    An agent can lift that limit, since it is a session variable.
-    """
-
-    def __init__(self, server: MySQLServer) -> None:
-        self._server = server
-        self._running: dict[int, float] = {}
-        self._killed: set[int] = set()
-        self._thread: threading.Thread | None = None
-
-    @contextmanager
-    def over(self, connection: Any) -> Iterator[None]:
-        """Watch over a connection while it runs a statement."""
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._watch, daemon=True)
-            self._thread.start()
-        number = connection.connection_id
-        self._running[number] = time.monotonic() + TIME_LIMIT + 1
-        try:
-            yield
-        finally:
-            del self._running[number]
-
-    def has_killed(self, connection: Any) -> bool:
-        """Whether the connection was killed for being late."""
-        return connection.connection_id in self._killed
-
-    def _watch(self) -> None:
-        while True:
-            time.sleep(0.5)
-            now = time.monotonic()
-            late = [number for number, end in list(self._running.items()) if now > end]
-            if late:
-                with suppress(connector().Error), self._server.admin() as admin:
-                    for number in late:
-                        self._killed.add(number)
-                        run(admin, f"KILL {number}")
-
-
-def _fetch(cursor: Any) -> tuple[list[tuple[Any, ...]], bool]:
-    """Return the rows up to the limits, and whether these are all."""
-    rows: list[tuple[Any, ...]] = []
-    room = MOST_CHARACTERS
-    while room > 0 and len(rows) < MOST_ROWS:
-        some = cursor.fetchmany(500)
-        if not some:
-            return rows, True
-        rows += some
-        room -= sum(len(str(row)) for row in some) if len(rows) > 500 else 0
-    return rows, False
-
-
-def _as_mysql(row: str) -> str:
-    """Return a row of DESC or SHOW from MariaDB as MySQL writes it."""
-    row = row.replace("'current_timestamp()', ''", "'CURRENT_TIMESTAMP', 'DEFAULT_GENERATED'")
-    return _WIDTH.sub(r"\1", row)
-
-
-def _clean(text: str) -> str:
-    """Return a server's message as MySQL words it, for whichever account."""
-    text = text.replace("MariaDB server", "MySQL server")
-    text = _PART.sub(lambda match: f" in {match[1]}{_PARTS[match[2]]}{match[1]}", text)
-    return _ACCOUNT.sub("'agent'@'localhost'", text)
-
-
-def reader(database: str) -> str:
-    """Return the name of the account that can read a database and do nothing else."""
-    return f"hpl_r_{hashlib.sha256(database.encode()).hexdigest()[:16]}"
-
-
-def _close(connection: Any) -> None:
-    with suppress(Exception):
-        connection.close()
+def _seeds(statement: str) -> tuple[int, int]:
+    """Return the seeds of RAND() in a statement, so that it is the same wherever it runs."""
+    digest = hashlib.sha256(statement.encode()).digest()
+    return int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:8], "big")

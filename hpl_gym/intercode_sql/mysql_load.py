@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
-from hpl_gym.core import HPLGymError, MissingExtraError
+from hpl_gym.core import DataError, HPLGymError, MissingExtraError
 from hpl_gym.intercode_sql.questions import QuestionSet, count_rows, table_of
 
 _STALE = 86_400  # seconds after which a copy that nobody dropped is dropped
@@ -44,12 +46,18 @@ def load_missing(admin: Any, questions: QuestionSet) -> None:
     """Load the databases that the server lacks.
 
     Raises:
+        DataError: A statement of the dump is no valid MySQL.
         HPLGymError: It has another one of the same name.
     """
     there = {str(row[0]).lower() for row in run(admin, "SHOW DATABASES")}
     for name, statements in questions.databases.items():
         if name.lower() not in there:
-            load(admin, name, statements)
+            try:
+                load(admin, name, statements)
+            except connector().ProgrammingError as error:
+                raise DataError(
+                    f"Database {name!r} of the dump is no valid MySQL ({error.msg}): mend the dump."
+                ) from error
         elif not _is_same(admin, name, statements):
             raise HPLGymError(
                 f"The MySQL server has another database {name!r} already: use a server of its own "
@@ -81,6 +89,17 @@ def drop_stale(admin: Any) -> None:
         made = re.fullmatch(r"hpl_([0-9a-f]{8})_[0-9a-f]{12}", str(name))
         if made and int(made[1], 16) < time.time() - _STALE:
             drop(admin, str(name))
+
+
+def reader(database: str) -> str:
+    """Return the name of the account that can read a database and do nothing else."""
+    return f"hpl_r_{hashlib.sha256(database.encode()).hexdigest()[:16]}"
+
+
+def close(connection: Any) -> None:
+    """Close a connection, whatever state it is in."""
+    with suppress(Exception):
+        connection.close()
 
 
 def connector() -> Any:

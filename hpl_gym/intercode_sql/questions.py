@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from hpl_gym.core import DataError
 
@@ -148,14 +149,13 @@ def parse_questions(raw: object, source: str) -> tuple[Question, ...]:
         raise DataError(f"{source} is no list of questions: name a file like ic_spider_dev.json.")
     asked = []
     for number, one in enumerate(raw):
-        try:
-            asked.append(
-                Question(number, one["db"], one["query"], one["gold"], one.get("hardness", "all"))
-            )
-        except (KeyError, TypeError, AttributeError):
+        entry: dict[str, Any] = {"hardness": "all"} | (one if isinstance(one, dict) else {})
+        texts = [entry.get(name) for name in ("db", "query", "gold", "hardness")]
+        if not all(isinstance(text, str) for text in texts):
             raise DataError(
-                f"Entry {number} of {source} is no question: it needs db, query and gold."
-            ) from None
+                f"Entry {number} of {source} is no question: it needs the texts db, query and gold."
+            )
+        asked.append(Question(number, *map(str, texts)))
     return tuple(asked)
 
 

@@ -5,17 +5,24 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
+from hpl_gym.core import EnvironmentFaultError
 from hpl_gym.intercode_sql.result import LOST, MOST_STATEMENT, TOO_LONG, Result
 
-_COMMENT = re.compile(r"\s+|--[ \t][^\n]*|--\n|#[^\n]*|/\*(?!!).*?\*/", re.DOTALL)
+_COMMENT = re.compile(r"\s+|--(?=\s)[^\n]*|#[^\n]*|/\*(?!M?!).*?\*/", re.DOTALL)
 _READS = frozenset("SELECT SHOW DESC DESCRIBE EXPLAIN WITH TABLE VALUES HELP".split())
-_WRITES = frozenset(
-    (
-        "INSERT UPDATE DELETE REPLACE CREATE ALTER DROP TRUNCATE RENAME SET BEGIN START COMMIT "
-        "ROLLBACK SAVEPOINT RELEASE LOCK UNLOCK PREPARE EXECUTE DEALLOCATE CALL DO HANDLER LOAD "
-        "KILL ANALYZE OPTIMIZE REPAIR FLUSH XA"
-    ).split()
+_PLAIN = frozenset("SELECT SHOW DESC DESCRIBE EXPLAIN".split())
+# What a reading statement can leave behind: variables, locks, numbers drawn, rows in variables.
+_LEAVES = re.compile(
+    r"@|:=|/\*|_lock\b|\binto\b|last_insert_id|found_rows|\bnext|\bsetval", re.IGNORECASE
 )
+# What tells of the statements before, even of those that changed nothing.
+_ASKS = re.compile(
+    r"found_rows|row_count|(?:warning|error)_count|last_insert_id"
+    r"|^\s*show\b.*\b(?:warnings|errors|count|profile|profiles|status)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+# Statements that run others, or after which a SELECT can.
+_ROUTINES = re.compile(r"function|execute|prepare|/\*m?!", re.IGNORECASE)
 
 
 class StatementLostError(Exception):
@@ -25,8 +32,10 @@ class StatementLostError(Exception):
 class Copy(Protocol):
     """A private copy of a database, in which an episode may write."""
 
+    broken: bool
+
     def run(self, statement: str) -> Result:
-        """Run one statement, whatever it is.
+        """Run one statement, whatever it is; sets `broken` where the copy is of no use after it.
 
         Raises:
             StatementLostError: The connection broke.
@@ -62,6 +71,7 @@ class Session:
         self._database = database
         self._copy: Copy | None = None
         self._log: tuple[str, ...] = ()
+        self._unlogged = False
 
     def run(self, log: tuple[str, ...], statement: str) -> tuple[tuple[str, ...], Result]:
         """Run one statement after the writes in `log`.
@@ -70,7 +80,7 @@ class Session:
             The log after it, and the result.
 
         Raises:
-            EnvironmentFaultError: The server failed twice.
+            EnvironmentFaultError: The server is out of reach, or failed twice.
         """
         statement = statement.encode("utf-8", "replace").decode()
         if len(statement) > MOST_STATEMENT:
@@ -80,14 +90,21 @@ class Session:
         verb = first_word(statement)
         if verb == "USE":
             return log, self._use(statement)
-        if not log and verb not in _WRITES:
+        if not log and verb in _READS:
             result = self._database.read(statement)
             if result is not None:
                 return log, result
-        # Comments aside, what begins with a reading word changes nothing that lasts.
-        after = log if log and verb in _READS else (*log, statement)
+        after = log if log and _changes_nothing(log, statement) else (*log, statement)
         for attempt in (1, 2):
-            copy = self._at(log)
+            try:
+                copy = self._at(log, fresh=asks(statement))
+            except StatementLostError as error:
+                self.close()
+                if attempt == 2:
+                    raise EnvironmentFaultError(
+                        "The server closed the connection of a private copy twice: look at its log."
+                    ) from error
+                continue
             try:
                 result = copy.run(statement)
             except StatementLostError:
@@ -95,9 +112,13 @@ class Session:
                 self.close()
                 if attempt == 2:
                     return log, Result(error=LOST)
-            else:
-                self._log = after
-                return after, result
+                continue
+            if _was_not_run(after, result):
+                after = log
+            self._log, self._unlogged = after, after == log
+            if copy.broken:
+                self.close()
+            return after, result
         raise AssertionError
 
     def _use(self, statement: str) -> Result:
@@ -110,16 +131,37 @@ class Session:
         """Drop the private copy, if there is one."""
         if self._copy is not None:
             self._copy.drop()
-        self._copy, self._log = None, ()
+        self._copy, self._log, self._unlogged = None, (), False
 
-    def _at(self, log: tuple[str, ...]) -> Copy:
-        if self._copy is None or self._log != log:
+    def _at(self, log: tuple[str, ...], *, fresh: bool) -> Copy:
+        """Return a copy in which `log` was run; if `fresh`, and nothing else."""
+        if self._copy is None or self._log != log or (fresh and self._unlogged):
             self.close()
             self._copy = self._database.copy()
             for statement in log:
                 self._copy.run(statement)
             self._log = log
         return self._copy
+
+
+def _changes_nothing(log: tuple[str, ...], statement: str) -> bool:
+    plain = first_word(statement) in _PLAIN and not leaves(statement)
+    return plain and not any(map(_ROUTINES.search, log))
+
+
+def leaves(statement: str) -> bool:
+    """Whether a statement that reads can leave something in its connection."""
+    return _LEAVES.search(statement) is not None
+
+
+def asks(statement: str) -> bool:
+    """Whether a statement tells of those that ran before it in its connection."""
+    return _ASKS.search(statement) is not None
+
+
+def _was_not_run(log: tuple[str, ...], result: Result) -> bool:
+    bad = result.error.startswith("You have an error in your SQL syntax")
+    return bad and not any(map(_ROUTINES.search, log))
 
 
 def first_word(statement: str) -> str:

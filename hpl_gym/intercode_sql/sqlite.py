@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import sqlite3
 import tempfile
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hpl_gym.core import HPLGymError
 from hpl_gym.intercode_sql.dialect import answer, message, translate
 from hpl_gym.intercode_sql.questions import QuestionSet, rows_of
-from hpl_gym.intercode_sql.result import MOST_ROWS, TIME_LIMIT, TOO_SLOW, Result, to_result
+from hpl_gym.intercode_sql.result import (
+    MOST_CHARACTERS,
+    MOST_ROWS,
+    TIME_LIMIT,
+    TOO_SLOW,
+    Result,
+    to_result,
+)
 from hpl_gym.intercode_sql.session import Session
 from hpl_gym.intercode_sql.tables import Table, collate, read_table
 
@@ -24,12 +33,29 @@ FORMAT = 1
 _ESCAPE = re.compile(r"\\(.)|''", re.DOTALL)
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "b": "\b", "Z": "\x1a"}
 _FORBIDDEN = frozenset((sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_PRAGMA))
+_TEMPORARY = frozenset(
+    getattr(sqlite3, name) for name in dir(sqlite3) if name.startswith("SQLITE_CREATE_TEMP_")
+)
+_LASTING = _TEMPORARY | {sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_SAVEPOINT}
+_MOST_PAGES = 50_000  # of 4 KiB, in a private copy
+_PATTERN = 1000  # bytes of a LIKE pattern
+_CHECK = 200  # steps of SQLite's machine between two looks at the clock
+_NOW = "2024-01-01 00:00:00"  # as on MySQL
 _FUNCTIONS: dict[tuple[str, int], Callable[..., Any]] = {
     ("year", 1): lambda day: None if day is None else int(str(day)[:4]),
     ("month", 1): lambda day: None if day is None else int(str(day)[5:7]),
     ("day", 1): lambda day: None if day is None else int(str(day)[8:10]),
-    ("left", 2): lambda text, count: None if text is None else str(text)[:count],
-    ("right", 2): lambda text, count: None if text is None else str(text)[-count:],
+    ("mysql_left", 2): lambda text, count: None if text is None else str(text)[: max(count, 0)],
+    ("mysql_right", 2): lambda text, count: (
+        None if text is None else str(text)[-count:] if count > 0 else ""
+    ),
+    ("current_timestamp", 0): lambda: _NOW,
+    ("current_date", 0): lambda: _NOW[:10],
+    ("current_time", 0): lambda: _NOW[11:],
+    ("now", 0): lambda: _NOW,
+    ("sysdate", 0): lambda: _NOW,
+    ("curtime", 0): lambda: _NOW[11:],
+    ("unix_timestamp", 0): lambda: 1_704_067_200,
 }
 
 
@@ -67,12 +93,8 @@ class SharedDatabase:
 
     def __init__(self, path: Path) -> None:
         self.name = path.stem
-        uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
-        self._connection = sqlite3.connect(
-            uri, uri=True, check_same_thread=False, isolation_level=None
-        )
-        _prepare(self._connection)
-        self._lock = threading.Lock()
+        self._uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
+        self._idle: list[sqlite3.Connection] = []
         tables = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         self.tables = {
             one["name"].lower(): Table(
@@ -83,9 +105,10 @@ class SharedDatabase:
 
     def read(self, statement: str) -> Result | None:
         """Run a statement; None if it would have to write."""
-        with self._lock:
-            result = _execute(self._connection, statement, self.name, self.tables)
-        return None if "readonly database" in result.error else result
+        with self._connection() as connection:
+            result = _execute(connection, statement, self.name, self.tables)
+        writes = "readonly database" in result.error or result.error == "not authorized"
+        return None if writes else result
 
     def copy(self) -> PrivateCopy:
         """Return a new private copy, in memory."""
@@ -93,8 +116,23 @@ class SharedDatabase:
 
     def copy_into(self, connection: sqlite3.Connection) -> None:
         """Write the whole database into another."""
-        with self._lock:
-            self._connection.backup(connection)
+        with self._connection() as own:
+            own.backup(connection)
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection that no other thread uses."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = sqlite3.connect(
+                self._uri, uri=True, check_same_thread=False, isolation_level=None
+            )
+            _prepare(connection, _FORBIDDEN | _LASTING)
+        try:
+            yield connection
+        finally:
+            self._idle.append(connection)
 
 
 class PrivateCopy:
@@ -109,8 +147,10 @@ class PrivateCopy:
         self._connection = sqlite3.connect(
             ":memory:", check_same_thread=False, isolation_level=None
         )
+        self.broken = False
         original.copy_into(self._connection)
-        _prepare(self._connection)
+        self._connection.execute(f"PRAGMA max_page_count = {_MOST_PAGES}")
+        _prepare(self._connection, _FORBIDDEN)
 
     def run(self, statement: str) -> Result:
         """Run a statement."""
@@ -121,14 +161,16 @@ class PrivateCopy:
         self._connection.close()
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
+def _prepare(connection: sqlite3.Connection, forbidden: frozenset[int]) -> None:
     def authorize(action: int, name: str | None, *_: Any) -> int:
-        allowed = action not in _FORBIDDEN or name == "table_info"
+        allowed = action not in forbidden or name == "table_info"
         return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
 
     for (name, count), function in _FUNCTIONS.items():
         connection.create_function(name, count, function, deterministic=True)
     connection.create_collation("mysql", collate)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_CHARACTERS)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, _PATTERN)
     connection.set_authorizer(authorize)
 
 
@@ -136,7 +178,10 @@ def _execute(
     connection: sqlite3.Connection, statement: str, database: str, tables: dict[str, Table]
 ) -> Result:
     end = time.monotonic() + TIME_LIMIT
-    connection.set_progress_handler(lambda: time.monotonic() > end, 10_000)
+    connection.set_progress_handler(lambda: time.monotonic() > end, _CHECK)
+    # RAND() is the same wherever the statement runs.
+    numbers = random.Random(statement)
+    connection.create_function("mysql_rand", 0, numbers.random)
     try:
         shown = answer(connection, statement, database, tables)
         if shown is not None:
@@ -147,14 +192,29 @@ def _execute(
         cursor = connection.execute(translated)
         if cursor.description is None:
             return Result()
-        return to_result(cursor.fetchmany(MOST_ROWS))
+        rows, room = [], MOST_CHARACTERS
+        for row in cursor:
+            rows.append(row)
+            room -= sum(len(str(one)) for one in row)
+            if room < 0 or len(rows) == MOST_ROWS:
+                break
+        cursor.close()
+        return to_result(rows)
     except (sqlite3.Error, sqlite3.Warning, OverflowError, ValueError) as error:
         slow = str(error) == "interrupted"
         return Result(error=TOO_SLOW if slow else message(str(error), database))
+    except (MemoryError, RecursionError):
+        return Result(error="The statement needs more memory than there is for it")
 
 
 def _build(folder: Path, questions: QuestionSet) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HPLGymError(
+            f"The databases cannot be kept in {folder.parent} ({error.strerror}): set HPL_CACHE to "
+            "a folder of your own."
+        ) from error
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         part = Path(temporary) / "databases"
         part.mkdir()

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import secrets
 import selectors
 import shutil
@@ -33,6 +34,7 @@ GRACE = 2.0  # seconds that the server is kept after its last client
 _FIRST_GRACE = 10.0  # seconds in which its first client has to come
 START_LIMIT = 60.0
 STOP_LIMIT = 30.0
+_MOST_MEMORY = 1_200_000_000  # bytes: a statement that wants more fails, and not the machine
 _LONGEST_SOCKET = 100  # bytes of a socket's path: Linux takes 107, macOS 103
 _EVERYWHERE = "/usr/sbin:/usr/local/sbin:/usr/libexec"
 _INITIAL = (
@@ -48,7 +50,7 @@ _FLAGS = (
     "--character-set-server=utf8mb4",
     "--collation-server=utf8mb4_general_ci",
     "--default-time-zone=+00:00",
-    "--max-allowed-packet=16M",
+    "--max-allowed-packet=2M",
     "--max-connections=1000",
     "--local-infile=0",
     "--event-scheduler=OFF",
@@ -61,6 +63,7 @@ _FLAGS = (
     "--key-buffer-size=1M",
     "--loose-aria-pagecache-buffer-size=8M",
     "--loose-mysqlx=OFF",
+    "--loose-skip-symbolic-links",  # else tables could be put into any folder
     "--loose-log-warnings=1",
 )
 
@@ -139,7 +142,7 @@ def _supervise(folder: Path) -> None:
             *(f"--pid-file={run / 'pid'}", f"--secure-file-priv={home / 'files'}"),
             f"--init-file={home / 'accounts.sql'}",
         ]
-        server = subprocess.Popen(command, stdout=2, pass_fds=(lock,), preexec_fn=_dying())
+        server = subprocess.Popen(command, stdout=2, pass_fds=(lock,), preexec_fn=_limits())
         try:
             if not _answers(server, path):
                 raise trouble(folder, "did not start", home)
@@ -211,12 +214,16 @@ def _answers(server: subprocess.Popen[bytes], path: str) -> bool:
     return False
 
 
-def _dying() -> Any:
-    """Return what makes a new process end when its parent does, where the system can do that."""
-    if sys.platform != "linux":
-        return None
-    control = ctypes.CDLL(None).prctl
-    return lambda: control(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+def _limits() -> Any:
+    """Return what bounds a new process: its memory, and on Linux its life by its parent's."""
+    control = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_DATA, (_MOST_MEMORY, _MOST_MEMORY))
+        if control is not None:
+            control(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+    return limit
 
 
 def _program() -> tuple[str, str, str]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from hpl_gym.core import MissingExtraError
+from hpl_gym.core import DataError, MissingExtraError
 
+_SHORT = 200  # characters of a text whose order is remembered
 # A row of DESC: name, type, whether it may be NULL, key, default, extra.
 Column = tuple[str, str, str, str, str | None, str]
 
@@ -38,9 +39,18 @@ class Table:
 
 
 def read_table(create: str) -> Table:
-    """Return the table that a CREATE TABLE statement makes."""
+    """Return the table that a CREATE TABLE statement makes.
+
+    Raises:
+        DataError: The statement cannot be read.
+    """
     exp = sqlglot().exp
-    made = sqlglot().parse_one(create, read="mysql").this
+    try:
+        made = sqlglot().parse_one(create, read="mysql").this
+    except sqlglot().errors.SqlglotError as error:
+        raise DataError(
+            f"The dump has a CREATE TABLE statement that cannot be read: {create[:80]!r}."
+        ) from error
     primary: list[str] = []
     unique: set[str] = set()
     indexed: set[str] = set()
@@ -106,8 +116,12 @@ def collate(one: str, other: str) -> int:
     return (first > second) - (first < second)
 
 
-@lru_cache(maxsize=65_536)
 def _bare(text: str) -> str:
+    return _bare_short(text) if len(text) < _SHORT else _bare_short.__wrapped__(text)
+
+
+@lru_cache(maxsize=65_536)
+def _bare_short(text: str) -> str:
     if text.isascii():
         return text.rstrip(" ").upper()
     apart = unicodedata.normalize("NFD", text)

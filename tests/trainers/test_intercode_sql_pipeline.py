@@ -64,3 +64,11 @@ def test_generated_files_are_read_and_verified(tmp_path, capsys, monkeypatch):
     assert found["failing"] == {}
     assert hpl("data", "intercode-sql", "verify", "--data", tmp_path) == 1
     assert "There is no file" in capsys.readouterr().err
+    taken = tmp_path / "found.json" / "x"
+    assert hpl("data", "intercode-sql", "generate", taken) == 1
+    assert "cannot be written" in capsys.readouterr().err
+    other = tmp_path / "other"
+    assert hpl("data", "intercode-sql", "generate", other, "--databases", 6, "--seed", 1) == 0
+    monkeypatch.setenv("HPL_CACHE", str(taken))
+    assert hpl("data", "intercode-sql", "verify", "--data", other, "--server", "sqlite") == 1
+    assert "set HPL_CACHE" in capsys.readouterr().err

@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from hpl_gym.core import HPLGymError
+
 app = typer.Typer(help="InterCode-SQL's databases and questions.", no_args_is_help=True)
 
 
@@ -27,9 +29,15 @@ def generate(
     from hpl_gym.intercode_sql.generate import generate_databases
 
     dump, questions = generate_databases(databases, seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "ic_spider_dbs.sql").write_text(dump, encoding="utf-8")
-    (folder / "ic_spider_dev.json").write_text(json.dumps(questions, indent=1), encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "ic_spider_dbs.sql").write_text(dump, encoding="utf-8")
+        text = json.dumps(questions, indent=1)
+        (folder / "ic_spider_dev.json").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise HPLGymError(
+            f"{folder} cannot be written ({error.strerror}): name another folder."
+        ) from error
     Console().print(f"{databases} databases and {len(questions)} questions written to {folder}")
     Console().print(
         f"Play: INTERCODE_DATA={folder} hpl play --config intercode-sql env.kwargs={{}}"

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 import hpl_gym  # noqa: F401
 from hpl_gym.core import DataError, HPLGymError, SnapshotVersionError, UnknownTaskError
 from hpl_gym.intercode_sql.env import read_action
+from hpl_gym.intercode_sql.questions import QuestionSet
+from hpl_gym.intercode_sql.sqlite import SQLiteServer
 from tests.hpl_gym.intercode_sql.library import write
 
 ROOT = Path(__file__).parents[3]
@@ -203,9 +205,18 @@ def test_bad_arguments(data, tmp_path):
     env = gymnasium.make("HPL/InterCodeSQL-v0", data=data).unwrapped
     with pytest.raises(DataError, match="no split 'valid_seen'"):
         env.tasks("valid_seen")
-    for task in ("x", f"{env.questions.name}/99", "generated-0-24/0"):
+    huge = f"{env.questions.name}/{'9' * 5000}"
+    for task in ("x", huge, f"{env.questions.name}/99", "generated-0-24/0"):
         with pytest.raises(UnknownTaskError, match="no task"):
             env.reset(options={"task": task})
+
+
+def test_a_dump_that_no_server_understands(tmp_path, server):
+    dump = "CREATE DATABASE `hpl_test_bad`; USE `hpl_test_bad`; CREATE TABLE `t` (`a` int,,,, (;"
+    questions = QuestionSet(f"bad {server.name}", dump, ())
+    arguments = () if isinstance(server, SQLiteServer) else (server.address,)
+    with pytest.raises(DataError, match="dump"):
+        type(server)(*arguments, questions)
 
 
 def test_data_is_found(monkeypatch, tmp_path):

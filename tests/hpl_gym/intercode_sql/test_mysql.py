@@ -1,13 +1,19 @@
 """What only a live server can do: connections break, other databases are there."""
 
+import os
+import signal
+import time
 from dataclasses import replace
 
 import pytest
 
 from hpl_gym.core import EnvironmentFaultError, HPLGymError
+from hpl_gym.intercode_sql.env import _gold
 from hpl_gym.intercode_sql.mysql import MySQLServer
 from hpl_gym.intercode_sql.mysql_load import run
 from hpl_gym.intercode_sql.questions import QuestionSet
+from hpl_gym.intercode_sql.result import TOO_SLOW, Result
+from hpl_gym.intercode_sql.server import private_server, server_status, stop_server
 from tests.hpl_gym.intercode_sql.library import DUMP, LIBRARY
 
 
@@ -87,3 +93,139 @@ def test_another_database_of_the_same_name_is_left_alone(mysql, questions):
     with pytest.raises(HPLGymError, match="another database 'hpl_test_library'"):
         MySQLServer(mysql.address, other)
     MySQLServer(mysql.address, questions)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "/*! SET PASSWORD = PASSWORD('x') */",
+        "EXECUTE IMMEDIATE 'SET PASSWORD = PASSWORD(''x'')'",
+        "EXECUTE IMMEDIATE CONCAT('DROP DATABASE ', DATABASE())",
+        "EXECUTE IMMEDIATE 'KILL CONNECTION_ID()'",
+        "SELECT SLEEP(9) INTO @x",
+    ],
+)
+def test_no_statement_makes_an_episode_a_fault(mysql, questions, statement):
+    session = mysql.session(LIBRARY)
+    log, _ = session.run((), statement)
+    for look in ("SELECT count(*) FROM book", "SELECT SLEEP(9)", "SHOW TABLES"):
+        log, result = session.run(log, look)
+        assert isinstance(result.text, str)
+    session.close()
+    with mysql.admin() as admin:
+        run(admin, "SELECT 1")
+    assert (
+        MySQLServer(mysql.address, questions)
+        .session(LIBRARY)
+        .run((), "SELECT count(*) FROM book")[1]
+        .text
+        == "[(3,)]"
+    )
+
+
+def test_a_procedure_may_give_several_results(mysql):
+    session = mysql.session(LIBRARY)
+    log, _ = session.run((), "CREATE PROCEDURE two() BEGIN SELECT 1; SELECT 2; END")
+    log, result = session.run(log, "CALL two()")
+    assert result.text == "[(1,)]"
+    assert session.run(log, "SELECT 3")[1].text == "[(3,)]"
+    session.close()
+
+
+@pytest.mark.parametrize(
+    ("write", "look"),
+    [
+        ("CREATE SEQUENCE numbers", "SELECT NEXT VALUE FOR numbers"),
+        ("SET @x = 1", "SELECT @x := @x + 1"),
+        (
+            "CREATE FUNCTION more() RETURNS INT BEGIN "
+            "INSERT INTO author (name) VALUES ('x'); RETURN (SELECT count(*) FROM author); END",
+            "SELECT more()",
+        ),
+    ],
+)
+def test_reading_that_changes_something_is_state_too(mysql, write, look):
+    one, other = mysql.session(LIBRARY), mysql.session(LIBRARY)
+    log, first = one.run((), write)
+    assert not first.error
+    log, _ = one.run(log, look)
+    log, second = one.run(log, look)
+    assert other.run(log, look)[1] == one.run(log, look)[1] != second
+    one.close()
+    other.close()
+
+
+@pytest.mark.parametrize("ask", ["SHOW WARNINGS", "SELECT FOUND_ROWS()", "SELECT @@warning_count"])
+def test_nothing_is_told_of_the_statements_of_others(mysql, ask):
+    fresh = mysql.session(LIBRARY).run((), ask)[1]
+    for statement in ("SELECT 1/0, 'a' + 1", "SELECT * FROM book"):
+        mysql.session(LIBRARY).run((), statement)
+        assert mysql.session(LIBRARY).run((), ask)[1] == fresh
+    session = mysql.session(LIBRARY)
+    log, _ = session.run((), "DELETE FROM book WHERE book_id = 1")
+    told = session.run(log, ask)[1]
+    session.run(log, "SELECT 1/0, 'a' + 1 FROM author")
+    assert session.run(log, ask)[1] == told
+    session.close()
+
+
+def test_tables_and_texts_with_the_databases_name(mysql):
+    dump = (
+        "CREATE DATABASE `hpl_test_band`; USE `hpl_test_band`;"
+        "CREATE TABLE `hpl_test_band` (`name` varchar(30)); "
+        "INSERT INTO `hpl_test_band` VALUES ('hpl_test_band.x');"
+    )
+    server = MySQLServer(mysql.address, QuestionSet("band", dump, ()))
+    session = server.session("hpl_test_band")
+    log, result = session.run((), "INSERT INTO hpl_test_band.hpl_test_band VALUES ('b')")
+    assert not result.error
+    for look in (
+        "SELECT hpl_test_band.name FROM hpl_test_band LIMIT 1",
+        "SELECT name FROM hpl_test_band.hpl_test_band WHERE name = 'hpl_test_band.x'",
+    ):
+        assert session.run(log, look)[1].text == "[('hpl_test_band.x',)]"
+    session.close()
+
+
+def test_agents_do_not_hold_up_the_start(mysql, questions):
+    session = mysql.session(LIBRARY)
+    session.run((), "SELECT GET_LOCK('hpl_gym', 1)")
+    log, _ = session.run((), "CREATE TABLE x (a int)")
+    session.run(log, "SELECT GET_LOCK('hpl_gym', 1)")
+    begun = time.monotonic()
+    MySQLServer(mysql.address, questions)
+    assert time.monotonic() - begun < 10
+    session.close()
+
+
+def test_large_values_do_not_take_the_servers_memory(mysql):
+    session = mysql.session(LIBRARY)
+    log, _ = session.run((), "SET @x = REPEAT('x', 2000000)")
+    many = " UNION ".join(f"SELECT @x, {number}" for number in range(1500))
+    session.run(log, f"SELECT COUNT(*) FROM ({many}) AS t")
+    session.run(log, f"SELECT @x FROM ({many}) AS t")
+    assert session.run((), "SELECT count(*) FROM book")[1].text == "[(3,)]"
+    session.close()
+
+
+def test_a_failing_gold_query_is_a_fault_and_not_a_zero(mysql, monkeypatch):
+    monkeypatch.setattr(MySQLServer, "execute", lambda *_: (Result(error=TOO_SLOW), 1969, True))
+    with pytest.raises(EnvironmentFaultError, match="gold query"):
+        _gold(mysql, LIBRARY, "SELECT 'slow gold'")
+
+
+def test_a_server_of_ours_that_ended_is_started_again(mysql, questions, tmp_path):
+    def start():
+        return private_server(tmp_path)
+
+    server = MySQLServer(start(), questions, restart=start)
+    session = server.session(LIBRARY)
+    log, _ = session.run((), "DELETE FROM book WHERE book_id = 1")
+    os.kill(server_status(tmp_path)["pid"], signal.SIGKILL)
+    log, result = session.run(log, "DELETE FROM book WHERE book_id = 2")
+    assert not result.error
+    assert session.run(log, "SELECT book_id FROM book")[1].text == "[(3,)]"
+    stop_server(tmp_path)
+    assert server.session(LIBRARY).run((), "SELECT count(*) FROM book")[1].text == "[(3,)]"
+    session.close()
+    stop_server(tmp_path)

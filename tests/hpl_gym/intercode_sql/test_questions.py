@@ -58,6 +58,7 @@ def test_index_files_decide_the_splits(tmp_path):
         (DUMP, {}, "no list of questions"),
         (DUMP, [{"db": LIBRARY}], "Entry 0 of .* is no question"),
         (DUMP, [3], "Entry 0 of .* is no question"),
+        (DUMP, [{"db": LIBRARY, "query": 1, "gold": "x"}], "Entry 0 of .* is no question"),
         (DUMP, [{"db": "zoo", "query": "?", "gold": "SELECT 1"}], r"does not have \(zoo\)"),
     ],
 )

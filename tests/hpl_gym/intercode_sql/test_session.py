@@ -1,5 +1,6 @@
 """What both kinds of server must do."""
 
+import threading
 import time
 
 import pytest
@@ -105,6 +106,21 @@ HOSTILE = [
     "SELECT " + "(" * 3000 + "1" + ")" * 3000,
     "SELECT 'x" + "y" * 1_000_000 + "'",
     "SELECT REPEAT('x', 1000000000)",
+    "/*M! DELETE FROM book */",
+    "/*! SET PASSWORD = PASSWORD('x') */",
+    "--\r\nDELETE FROM book",
+    ";CREATE TEMPORARY TABLE book (a int)",
+    "CREATE TEMPORARY TABLE book (a int)",
+    "/*! USE hpl_test_other */",
+    "IF 1 THEN DELETE FROM book; END IF",
+    "SELECT GET_LOCK/**/('hpl_gym', 1)",
+    "SELECT zeroblob(2000000000)",
+    "SELECT hex(zeroblob(900000000))",
+    "SELECT printf('%1000000000d', 1)",
+    "SELECT RPAD('x', 100000000, 'y') FROM author, book",
+    "SELECT 'x' LIKE '" + "%a" * 20_000 + "'",
+    "CREATE TABLE far (a int) DATA DIRECTORY = '/tmp'",
+    "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT RPAD(n, 999, 1) FROM t",
 ]
 
 
@@ -151,6 +167,63 @@ def test_results_are_limited(session):
     assert run(session, "SELECT 1" + " " * 70_000)[1] == f"Error executing query: {TOO_LONG}"
 
 
+def test_a_result_of_exactly_the_most_rows_ends_nothing(session):
+    many = ", ".join(f"book AS b{number}" for number in range(9))
+    log, _ = session.run((), "CREATE TEMPORARY TABLE own (a int)")
+    log, result = session.run(log, f"SELECT b0.book_id FROM {many} LIMIT {MOST_ROWS}")
+    assert len(result.rows) == MOST_ROWS
+    assert session.run(log, "SELECT count(*) FROM own")[1].text == "[(0,)]"
+
+
+def test_a_slow_statement_does_not_take_the_copys_session(session):
+    log, _ = session.run((), "CREATE TEMPORARY TABLE own (a int)")
+    many = ", ".join(f"book AS b{number}" for number in range(26))
+    log, result = session.run(log, f"SELECT COUNT(*) FROM {many}")
+    assert result.error == TOO_SLOW
+    assert session.run(log, "SELECT count(*) FROM own")[1].text == "[(0,)]"
+
+
+def test_syntax_errors_are_no_state(session):
+    log, text = run(session, "SELEC 1", "I look at the tables first.", "SHOW TABLES")
+    assert log == ()
+    assert text == "[('author',), ('book',)]"
+
+
+@pytest.mark.parametrize("look", ["SELECT NOW()", "SELECT CURDATE()", "SELECT RAND()"])
+def test_time_and_chance_are_the_same_everywhere(server, look):
+    first, second = server.session(LIBRARY), server.session(LIBRARY)
+    shown = run(first, look)[1]
+    time.sleep(1.1 if "NOW" in look else 0)
+    assert shown == run(second, look)[1]
+    assert not shown.startswith("Error")
+    log, _ = first.run((), "CREATE TABLE drawn (a text)")
+    log, _ = first.run(log, f"INSERT INTO drawn {look}")
+    kept = first.run(log, "SELECT * FROM drawn")[1]
+    assert second.run(log, "SELECT * FROM drawn")[1] == kept
+    first.close()
+    second.close()
+
+
+@pytest.mark.parametrize("look", ["SELECT LEFT('alpha', 2)", "SELECT RIGHT(title, 2) FROM book"])
+def test_left_and_right(session, look):
+    text = "[('al',)]" if "LEFT" in look else "[('ha',), ('ta',), ('ma',)]"
+    assert run(session, look)[1] == text
+    assert run(session, "SELECT RIGHT('alpha', 0)")[1] == "[('',)]"
+
+
+def test_slow_statements_do_not_hold_up_others(server):
+    many = ", ".join(f"book AS b{number}" for number in range(26))
+    slow = server.session(LIBRARY)
+    thread = threading.Thread(target=run, args=(slow, f"SELECT COUNT(*) FROM {many}"))
+    thread.start()
+    time.sleep(0.3)
+    begun = time.monotonic()
+    run(server.session(LIBRARY), "SELECT COUNT(*) FROM book")
+    assert thread.is_alive()
+    assert time.monotonic() - begun < 3
+    thread.join()
+
+
 def test_writes_go_to_a_copy_and_are_the_state(server):
     one, other = server.session(LIBRARY), server.session(LIBRARY)
     log, text = run(one, "INSERT INTO author (name, born) VALUES ('Di', 1999)")
@@ -180,6 +253,8 @@ def test_tables_can_be_made_and_described(session):
     [
         ("select 1", "SELECT"),
         (" -- no\n/* no */ (SELECT 1)", "SELECT"),
+        ("--\r\nDELETE FROM x", "DELETE"),
+        ("/*M! DELETE FROM x */", ""),
         ("# no\nupdate x", "UPDATE"),
         ("", ""),
         ("1", ""),
