@@ -22,7 +22,8 @@ from rich.table import Table
 
 import hpl_gym  # noqa: F401
 from hpl_gym.intercode_sql.env import InterCodeSQLEnv
-from hpl_gym.intercode_sql.mysql import MySQLServer, reader
+from hpl_gym.intercode_sql.mysql import MySQLServer
+from hpl_gym.intercode_sql.mysql_load import reader
 from hpl_gym.intercode_sql.questions import Question
 from hpl_gym.intercode_sql.server import private_server, stop_server
 

@@ -1,39 +1,50 @@
 """The `transformers` backend: batched decoding on a CPU or one GPU, with shared prefixes kept.
 
-The keys and values of a context and its reply are kept, so that the next turn only computes what is
-new; a context that several requests of a batch share is computed once.
+Every token of every context goes through the model once: keys and values of contexts and replies
+are kept in a trie, so a next turn computes only what is new, and a beginning that several waiting
+contexts share is computed before they part.
+
+A request gets the same reply in whatever company it is answered, if the model is in double
+precision: other batch shapes change the last bits of a logit, which in single precision changes
+one sampled token in some hundred thousand, and in double precision none in a lifetime. In bfloat16
+on a GPU, replies may differ between batches.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
+from hpl_gym.agents.backends.prefixes import Ids, Prefixes, common_length
 from hpl_gym.agents.backends.request import Completion, Request, Usage
 
 # More new tokens than an observation usually has.
 _LONG = 64
+# What a decoding step costs besides reading weights, keys and values, as bytes read in that time.
+_STEP_BYTES = 40 << 20
+# Log-probabilities and entropies keep the digits that no batch shape changes.
+_DIGITS = 5
 
-# Keys and values of one prefix: for each layer a tensor (2, kv_heads, tokens, head_dim).
-_Prefix = list[torch.Tensor]
 
+class _Layer(DynamicLayer):
+    """One layer of a batch's keys and values, written in place.
 
-class _Buffer(DynamicLayer):
-    """A layer's keys and values with room to grow, so that a step does not copy all before it."""
+    Args:
+        store: Memory of shape (2, rows, heads, room, dim).
+        length: Columns in use.
+    """
 
-    def __init__(self, past: torch.Tensor, room: int) -> None:
+    def __init__(self, store: torch.Tensor, length: int) -> None:
         super().__init__()
-        rows, _, heads, length, width = past.shape
-        self.store = past.new_zeros(2, rows, heads, length + room, width)
-        self.store[:, :, :, :length] = past.transpose(0, 1)
-        self.keys, self.values = self.store[0, :, :, :length], self.store[1, :, :, :length]
-        self.dtype, self.device, self.is_initialized = past.dtype, past.device, True
+        self.store = store
+        self.keys, self.values = store[0, :, :, :length], store[1, :, :, :length]
+        self.dtype, self.device, self.is_initialized = store.dtype, store.device, True
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -46,6 +57,55 @@ class _Buffer(DynamicLayer):
         return self.keys, self.values
 
 
+class _Rows:
+    """The keys and values of a batch: left-padded, with room to grow.
+
+    Args:
+        store: Memory of shape (layers, 2, rows, heads, room, dim).
+        seen: Which columns a row attends to, shape (rows, room).
+        length: Columns in use.
+    """
+
+    def __init__(self, store: torch.Tensor, seen: torch.Tensor, length: int) -> None:
+        self.store, self.seen = store, seen
+        self.cache = DynamicCache()
+        self.cache.layers = [_Layer(layer, length) for layer in store]
+        # For single new tokens; ready-made, since making it costs as much as a layer.
+        lowest = torch.finfo(store.dtype).min
+        self.bias = torch.zeros(seen.shape, dtype=store.dtype, device=store.device)
+        self.bias = self.bias.masked_fill_(~seen, lowest)[:, None, None]
+
+    @property
+    def length(self) -> int:
+        return int(self.cache.get_seq_length())
+
+    def select(self, rows: torch.Tensor) -> _Rows:
+        """Return a batch of these rows."""
+        return _Rows(self.store[:, :, rows], self.seen[rows], self.length)
+
+
+@dataclass
+class _Reply:
+    """A continuation under way."""
+
+    request: Request
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    entropies: list[float] = field(default_factory=list)
+
+    @property
+    def done(self) -> bool:
+        full = len(self.ids) == self.request.max_new_tokens
+        return full or self.ids[-1:] == [self.request.stop_id]
+
+    def completion(self) -> Completion:
+        logprobs, entropies = (
+            tuple(round(number, _DIGITS) for number in numbers)
+            for numbers in (self.logprobs, self.entropies)
+        )
+        return Completion(tuple(self.ids), logprobs, entropies)
+
+
 @dataclass
 class _Waiting:
     request: Request
@@ -56,9 +116,10 @@ class TransformersBackend:
     """Generates with a `transformers` causal language model.
 
     Args:
-        model: The model, on its device, with full attention in every layer.
+        model: The model, on its device, with full attention in every layer (sdpa or eager), and in
+            double precision where replies must not depend on the batch.
         max_batch: Most requests decoded together.
-        cache_bytes: Most memory for the keys and values of earlier contexts.
+        cache_bytes: Most memory for the keys and values kept between batches; 0 keeps none.
 
     Attributes:
         usage: What was done so far.
@@ -70,203 +131,201 @@ class TransformersBackend:
         self.model = model.eval()
         self.max_batch = max_batch
         self.cache_bytes = cache_bytes
-        self._prefixes: OrderedDict[tuple[int, ...], _Prefix] = OrderedDict()
-        self._kept = 0
-        self._queue: list[_Waiting] = []
-        self._flush: asyncio.Task[None] | None = None
         self.usage = Usage()
-        self._empty = self._no_tokens()
+        self._empty, token_bytes = self._no_tokens()
+        self._prefixes = Prefixes(self._empty)
+        weights = sum(weight.nbytes for weight in model.parameters())
+        self._step_tokens = (weights + _STEP_BYTES) / token_bytes
+        self._queue: list[_Waiting] = []
+        self._server: asyncio.Task[None] | None = None
 
     async def generate(self, request: Request) -> Completion:
         """Return the continuation of `request`."""
         waiting = _Waiting(request, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
-        if self._flush is None:
-            self._flush = asyncio.ensure_future(self._serve())
+        if self._server is None:
+            self._server = asyncio.ensure_future(self._serve())
         return await waiting.future
 
     async def _serve(self) -> None:
         """Run batches until nobody waits; every coroutine that can ask gets to ask first."""
-        while self._queue:
-            asked = -1
-            while asked != len(self._queue):
-                asked = len(self._queue)
+        try:
+            while self._queue:
+                asked = -1
+                while asked != len(self._queue):
+                    asked = len(self._queue)
+                    await asyncio.sleep(0)
+                self._answer(self._next_batch())
                 await asyncio.sleep(0)
-            # Contexts of like length together: a batch is padded to its longest.
-            self._queue.sort(key=lambda waiting: len(waiting.request.ids))
-            batch, self._queue = self._queue[: self.max_batch], self._queue[self.max_batch :]
-            try:
-                completions = self._run([waiting.request for waiting in batch])
-            except Exception as error:  # each asker gets it
-                for waiting in batch:
-                    waiting.future.set_exception(error)
-            else:
-                for waiting, completion in zip(batch, completions, strict=True):
-                    if not waiting.future.done():
-                        waiting.future.set_result(completion)
-            await asyncio.sleep(0)
-        self._flush = None
+        finally:
+            self._server = None
+
+    def _next_batch(self) -> list[_Waiting]:
+        """Take the shortest contexts, as many as make a step cheapest for each of them.
+
+        A step reads the weights once, and for every row as many keys as the longest one has.
+        """
+        self._queue = [waiting for waiting in self._queue if not waiting.future.done()]
+        self._queue.sort(key=lambda waiting: len(waiting.request.ids))
+        count = min(
+            range(min(self.max_batch, len(self._queue)), 0, -1),
+            key=lambda count: self._step_tokens / count + len(self._queue[count - 1].request.ids),
+            default=0,
+        )
+        batch, self._queue = self._queue[:count], self._queue[count:]
+        return batch
+
+    def _answer(self, batch: list[_Waiting]) -> None:
+        try:
+            completions = self._run([waiting.request for waiting in batch]) if batch else []
+        except Exception as error:  # each asker gets it
+            for waiting in batch:
+                waiting.future.set_exception(error)
+        else:
+            for waiting, completion in zip(batch, completions, strict=True):
+                waiting.future.set_result(completion)
 
     @torch.inference_mode()
     def _run(self, requests: list[Request]) -> list[Completion]:
         contexts = list(dict.fromkeys(request.ids for request in requests))
+        self._compute_shared(contexts)
+        rows, logits = self._prefill(contexts, max(one.max_new_tokens for one in requests))
+        replies = [_Reply(request) for request in requests]
         row_of = {ids: row for row, ids in enumerate(contexts)}
-        bounds = {request.ids: request.bounds for request in requests}
-        pasts = [self._past(ids, bounds[ids]) for ids in contexts]
-        starts = [past[0].shape[2] for past in pasts]
-        fresh = [ids[start:] for ids, start in zip(contexts, starts, strict=True)]
-        width = max(map(len, fresh))
-        room = width + max(request.max_new_tokens for request in requests)
-
-        past, mask = self._stack(pasts)
-        cache = DynamicCache()
-        cache.layers = [_Buffer(layer, room) for layer in past]
-        device = self.model.device
-        tokens = torch.zeros(len(contexts), width, dtype=torch.long)
-        news = torch.zeros(len(contexts), width, dtype=torch.long)
-        positions = torch.zeros(len(contexts), width, dtype=torch.long)
-        for row, (ids, start) in enumerate(zip(fresh, starts, strict=True)):
-            tokens[row, width - len(ids) :] = torch.tensor(ids)
-            news[row, width - len(ids) :] = 1
-            positions[row, width - len(ids) :] = torch.arange(start, start + len(ids))
-        mask = torch.cat([mask, news.to(device)], dim=1)
-        logits = self.model(
-            input_ids=tokens.to(device),
-            attention_mask=mask,
-            position_ids=positions.to(device),
-            past_key_values=cache,
-            logits_to_keep=1,
-        ).logits[:, -1]
-
-        rows = torch.tensor([row_of[request.ids] for request in requests], device=device)
-        if rows.tolist() != list(range(len(contexts))):
-            for layer in cache.layers:
-                length = layer.keys.shape[2]
-                layer.store = layer.store[:, rows]
-                layer.keys = layer.store[0, :, :, :length]
-                layer.values = layer.store[1, :, :, :length]
-            logits, mask = logits[rows], mask[rows]
-        completions = self._decode(requests, logits, cache, mask)
+        places = torch.tensor([row_of[one.ids] for one in requests], device=logits.device)
+        if len(contexts) < len(requests):
+            rows, logits = rows.select(places), logits[places]
+        self._decode(replies, rows, logits)
+        self._prefixes.shrink(self.cache_bytes)
         self.usage.calls += len(requests)
         self.usage.tokens_in += sum(len(request.ids) for request in requests)
-        self.usage.tokens_computed += sum(map(len, fresh))
-        self.usage.tokens_out += sum(len(completion.ids) for completion in completions)
-        return completions
+        self.usage.tokens_out += sum(len(reply.ids) for reply in replies)
+        return [reply.completion() for reply in replies]
 
-    def _decode(
-        self,
-        requests: list[Request],
-        logits: torch.Tensor,
-        cache: DynamicCache,
-        mask: torch.Tensor,
-    ) -> list[Completion]:
+    def _compute_shared(self, contexts: list[Ids]) -> None:
+        """Compute what is missing where contexts share it, and long stretches, each on its own.
+
+        In a batch, all other contexts would be padded to the long stretch.
+        """
+        contexts = sorted(contexts)
+        shared = {one[: common_length(one, other)] for one, other in pairwise(contexts)}
+        for ids in sorted(shared, key=len):
+            self._compute(ids)
+        for ids in contexts:
+            if len(ids) - self._prefixes.length(ids) > _LONG:
+                self._compute(ids[:-1])
+
+    def _compute(self, ids: Ids) -> None:
+        if self._prefixes.length(ids) < len(ids):
+            rows, _ = self._prefill([ids], 0)
+            self._prefixes.add(ids, rows.store[:, :, 0])
+
+    def _prefill(self, contexts: list[Ids], room: int) -> tuple[_Rows, torch.Tensor]:
+        """Return the contexts' keys and values, with room for more, and their last logits."""
+        device = self.model.device
+        kept = [self._prefixes.pieces(ids[:-1]) for ids in contexts]
+        starts = [sum(piece.shape[3] for piece in pieces) for pieces in kept]
+        fresh = [ids[start:] for ids, start in zip(contexts, starts, strict=True)]
+        past, width = max(starts), max(map(len, fresh))
+        layers, _, heads, _, dim = self._empty.shape
+        size = past + width + room
+        store = self._empty.new_empty(layers, 2, len(contexts), heads, size, dim)
+        seen = torch.ones(len(contexts), size, dtype=torch.bool)
+        tokens = torch.zeros(len(contexts), width, dtype=torch.long)
+        positions = torch.zeros(len(contexts), width, dtype=torch.long)
+        for row, (pieces, start, new) in enumerate(zip(kept, starts, fresh, strict=True)):
+            column = past - start
+            store[:, :, row, :, :column] = 0  # any finite number: it gets no weight
+            seen[row, :column] = False
+            for piece in pieces:
+                end = column + piece.shape[3]
+                store[:, :, row, :, column:end] = piece
+                column = end
+            seen[row, past : past + width - len(new)] = False
+            tokens[row, width - len(new) :] = torch.tensor(new)
+            positions[row, width - len(new) :] = torch.arange(start, start + len(new))
+        rows = _Rows(store, seen.to(device), past)
+        logits = self.model(
+            input_ids=tokens.to(device),
+            attention_mask=rows.seen[:, : past + width],
+            position_ids=positions.to(device),
+            past_key_values=rows.cache,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        self.usage.tokens_computed += sum(map(len, fresh))
+        return rows, logits
+
+    def _decode(self, replies: list[_Reply], rows: _Rows, logits: torch.Tensor) -> None:
+        """Complete the replies, one to each row, and keep their keys and values."""
         device = logits.device
-        greedy = torch.tensor([r.temperature == 0 for r in requests], device=device)
-        heat = torch.tensor([r.temperature or 1.0 for r in requests], device=device)[:, None]
-        stops = torch.tensor([r.stop_id for r in requests], device=device)
-        limits = torch.tensor([r.max_new_tokens for r in requests], device=device)
-        longest = int(limits.max())
-        draws = torch.zeros(len(requests), longest, dtype=torch.float64)
-        for row, request in enumerate(requests):
-            if request.temperature:
-                draws[row, : request.max_new_tokens] = torch.from_numpy(request.uniforms())
+        heat = torch.tensor([[reply.request.temperature] for reply in replies], device=device)
+        position = torch.tensor([[len(reply.request.ids)] for reply in replies], device=device)
+        draws = torch.zeros(len(replies), max(one.request.max_new_tokens for one in replies), 1)
+        draws = draws.double()
+        for row, reply in enumerate(replies):
+            uniforms = torch.from_numpy(reply.request.uniforms())
+            draws[row, : len(uniforms), 0] = uniforms
         draws = draws.to(device)
-        position = mask.sum(dim=1, keepdim=True)
-        alive = torch.ones(len(requests), dtype=torch.bool, device=device)
-        chosen, logprobs, entropies, used = [], [], [], []
-        for step in range(longest):
-            alive = alive & (limits > step)
-            if not bool(alive.any()):
-                break
-            scores = torch.log_softmax(logits.float(), dim=-1)
-            tokens = scores.argmax(dim=-1)
-            if not bool(greedy.all()):
-                mass = torch.softmax(logits.double() / heat, dim=-1).cumsum(dim=-1)
-                sampled = torch.searchsorted(mass, draws[:, step : step + 1] * mass[:, -1:])
-                tokens = torch.where(greedy, tokens, sampled[:, 0].clamp(max=mass.shape[1] - 1))
-            chosen.append(tokens)
-            logprobs.append(scores.gather(1, tokens[:, None])[:, 0])
-            entropies.append(-(scores.exp() * scores).nan_to_num().sum(dim=-1))
-            used.append(alive)
-            alive = alive & (tokens != stops)
-            if step + 1 == longest or not bool(alive.any()):
-                break
-            mask = torch.cat([mask, mask.new_ones(len(requests), 1)], dim=1)
+        for step in range(draws.shape[1]):
+            tokens, logprobs, entropies = _choose(logits, heat, draws[:, step])
+            numbers = (tokens.tolist(), logprobs.tolist(), entropies.tolist())
+            for reply, token, logprob, entropy in zip(replies, *numbers, strict=True):
+                if not reply.done:
+                    reply.ids.append(token)
+                    reply.logprobs.append(logprob)
+                    reply.entropies.append(entropy)
+            going = [row for row, reply in enumerate(replies) if not reply.done]
+            if len(going) <= len(replies) // 2:
+                for row, reply in enumerate(replies):
+                    if reply.done:
+                        self._keep(reply, rows, row, step)
+                if not going:
+                    break
+                left = torch.tensor(going, device=device)
+                rows, replies = rows.select(left), [replies[row] for row in going]
+                heat, position, draws, tokens = (
+                    part[left] for part in (heat, position, draws, tokens)
+                )
             logits = self.model(
                 input_ids=tokens[:, None],
-                attention_mask=mask,
+                attention_mask=rows.bias[..., : rows.length + 1],
                 position_ids=position + step,
-                past_key_values=cache,
+                past_key_values=rows.cache,
             ).logits[:, -1]
-        lengths = torch.stack(used, dim=1).sum(dim=1).tolist()
-        columns = [torch.stack(part, dim=1).cpu() for part in (chosen, logprobs, entropies)]
-        completions = []
-        for row, (request, length) in enumerate(zip(requests, lengths, strict=True)):
-            ids, logs, spread = (tuple(part[row, :length].tolist()) for part in columns)
-            completions.append(Completion(ids, logs, spread))
-            self._keep(request.ids + ids[:-1], cache, row, mask)
-        return completions
 
-    def _stack(self, pasts: list[_Prefix]) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Left-pad prefixes to one length: layers of (rows, 2, heads, tokens, dim), and a mask."""
-        longest = max(past[0].shape[2] for past in pasts)
-        mask = torch.zeros(len(pasts), longest, dtype=torch.long, device=self.model.device)
-        for row, past in enumerate(pasts):
-            mask[row, longest - past[0].shape[2] :] = 1
-        layers = []
-        for layer in range(len(self._empty)):
-            _, heads, _, width = self._empty[layer].shape
-            stacked = self._empty[layer].new_zeros(len(pasts), 2, heads, longest, width)
-            for row, past in enumerate(pasts):
-                stacked[row, :, :, longest - past[layer].shape[2] :] = past[layer]
-            layers.append(stacked)
-        return layers, mask
-
-    def _past(self, ids: tuple[int, ...], bounds: tuple[int, ...]) -> _Prefix:
-        """Return the keys and values of a proper prefix of `ids` that little is missing from."""
-        past = self._longest_prefix(ids, bounds)
-        start = past[0].shape[2]
-        if len(ids) - start <= _LONG:
-            return past
-        # Alone: in a batch, every other context would be padded to as many new tokens.
-        cache = DynamicCache()
-        cache.layers = [_Buffer(layer[None], len(ids) - 1 - start) for layer in past]
-        self.model(
-            input_ids=torch.tensor([ids[start:-1]], device=self.model.device),
-            past_key_values=cache,
-            logits_to_keep=1,
+    def _keep(self, reply: _Reply, rows: _Rows, row: int, step: int) -> None:
+        """Keep a finished reply's keys and values, without the last token's: nobody needed them."""
+        end = rows.length - step + len(reply.ids) - 1
+        self._prefixes.add(
+            reply.request.ids + tuple(reply.ids[:-1]), rows.store[:, :, row, :, :end]
         )
-        self.usage.tokens_computed += len(ids) - 1 - start
-        return [layer.store[:, 0] for layer in cache.layers]
-
-    def _longest_prefix(self, ids: tuple[int, ...], bounds: tuple[int, ...]) -> _Prefix:
-        """Return the kept keys and values of the longest known proper prefix of `ids`."""
-        for bound in reversed(bounds):
-            # A reply is kept without its last token, whose keys and values were never needed.
-            for end in (bound, bound - 1):
-                if end < len(ids) and ids[:end] in self._prefixes:
-                    self._prefixes.move_to_end(ids[:end])
-                    return self._prefixes[ids[:end]]
-        return self._empty
-
-    def _keep(
-        self, ids: tuple[int, ...], cache: DynamicCache, row: int, mask: torch.Tensor
-    ) -> None:
-        if not ids or ids in self._prefixes:
-            return
-        columns = mask[row].nonzero()[: len(ids), 0]
-        self._prefixes[ids] = [layer.store[:, row][:, :, columns] for layer in cache.layers]
-        self._kept += _size(self._prefixes[ids])
-        while self._kept > self.cache_bytes and len(self._prefixes) > 1:
-            self._kept -= _size(self._prefixes.popitem(last=False)[1])
 
     @torch.inference_mode()
-    def _no_tokens(self) -> _Prefix:
-        """Return an empty prefix, with the shapes that this model's layers have."""
+    def _no_tokens(self) -> tuple[torch.Tensor, int]:
+        """Return keys and values of no token, (layers, 2, heads, 0, dim), and bytes a token."""
         token = torch.zeros(1, 1, dtype=torch.long, device=self.model.device)
         layers = self.model(input_ids=token, use_cache=True).past_key_values.layers
-        return [torch.stack([layer.keys[0], layer.values[0]])[:, :, :0] for layer in layers]
+        states = torch.stack([torch.stack([layer.keys[0], layer.values[0]]) for layer in layers])
+        return states[:, :, :, :0], states.nbytes
 
 
-def _size(prefix: _Prefix) -> int:
-    return sum(layer.nbytes for layer in prefix)
+def _choose(
+    logits: torch.Tensor, heat: torch.Tensor, draws: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return each row's next token, its log-probability and the distribution's entropy.
+
+    Args:
+        logits: Shape (rows, vocabulary).
+        heat: Temperatures, shape (rows, 1); 0 takes the likeliest token.
+        draws: Numbers in [0, 1) that decide where temperature is positive, shape (rows, 1).
+    """
+    scores = torch.log_softmax(logits.double(), dim=-1)
+    greedy = heat[:, 0] == 0
+    tokens = scores.argmax(dim=-1)
+    if not bool(greedy.all()):
+        mass = torch.softmax(scores / heat.masked_fill(heat == 0, 1), dim=-1).cumsum(dim=-1)
+        sampled = torch.searchsorted(mass, draws * mass[:, -1:])
+        tokens = torch.where(greedy, tokens, sampled[:, 0].clamp(max=mass.shape[1] - 1))
+    logprobs = scores.gather(1, tokens[:, None])[:, 0]
+    entropies = -(scores.exp() * scores).nan_to_num().sum(dim=-1)
+    return tokens, logprobs, entropies

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from hpl_gym.intercode_sql.mysql_load import (
     reader,
     run,
 )
-from hpl_gym.intercode_sql.mysql_result import as_mysql, clean, fetch, skip_results
+from hpl_gym.intercode_sql.mysql_result import as_mysql, clean, skip_results
 from hpl_gym.intercode_sql.questions import QuestionSet
 from hpl_gym.intercode_sql.result import MOST_ROWS, TIME_LIMIT, TOO_SLOW, Result, to_result
 from hpl_gym.intercode_sql.session import Session, StatementLostError, first_word
@@ -36,7 +35,6 @@ _SHOWS = frozenset(("SHOW", "DESC", "DESCRIBE", "EXPLAIN"))
 _RESTART_LIMIT = 10.0  # seconds in which a server of ours that ended is there again
 _KEPT = 8  # idle connections of a database
 _NOW = 1_704_067_200  # what NOW() is in every episode: 2024-01-01 00:00 UTC
-_RANDOM = re.compile(r"\brand\b", re.IGNORECASE)
 
 
 class MySQLServer:
@@ -157,19 +155,18 @@ class MySQLServer:
         except connector().Error as error:
             raise StatementLostError from error
         try:
-            if _RANDOM.search(statement):
+            if "rand" in statement.lower():
                 one, other = _seeds(statement)
                 cursor.execute(f"SET rand_seed1 = {one}, rand_seed2 = {other}")
             with self._watch.over(connection):
                 cursor.execute(statement)
-                rows, whole = fetch(cursor) if cursor.with_rows else (None, True)
+                result, whole = Result(), True
+                if cursor.with_rows:
+                    result, whole = to_result(iter(cursor.fetchone, None))
                 if whole:
                     skip_results(cursor)
-            if rows is None:
-                return Result(), 0, True
             if whole:
                 cursor.close()
-            result = to_result(rows)
             if self.maria and first_word(statement) in _SHOWS and result.rows:
                 result = Result(tuple(map(as_mysql, result.rows)))
             return result, 0, whole

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from hpl_gym.intercode_sql.result import MOST_CHARACTERS, MOST_ROWS
-
 # MariaDB's names of a statement's parts, and MySQL's.
 _PARTS = {
     "SELECT": "field list",
@@ -19,25 +17,12 @@ _PARTS = {
 _PART = re.compile(rf" in ('?)({'|'.join(_PARTS)})\1(?=$| is ambiguous$)")
 _ACCOUNT = re.compile(r"'\w*'@'[^']*'")
 _WIDTH = re.compile(r"\b(tinyint(?!\(1\))|smallint|mediumint|int|bigint)\(\d+\)")
-_SOME = 20  # rows fetched at a time: each may have megabytes
-
-
-def fetch(cursor: Any) -> tuple[list[tuple[Any, ...]], bool]:
-    """Return the rows up to the limits, and whether these are all."""
-    rows: list[tuple[Any, ...]] = []
-    room = MOST_CHARACTERS
-    while some := cursor.fetchmany(_SOME):
-        rows += some
-        room -= sum(len(str(row)) for row in some)
-        if room < 0 or len(rows) > MOST_ROWS:
-            return rows, False
-    return rows, True
 
 
 def skip_results(cursor: Any) -> None:
     """Read and drop the further results that a procedure gives."""
     while cursor.nextset():
-        while cursor.with_rows and cursor.fetchmany(_SOME):
+        while cursor.with_rows and cursor.fetchone() is not None:
             pass
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 MOST_ROWS = 10_000
@@ -35,13 +36,14 @@ class Result:
         return "None" if self.rows is None else f"[{', '.join(self.rows)}]"
 
 
-def to_result(rows: list[tuple[object, ...]]) -> Result:
-    """Return rows as a result, cut where they are too many or too long."""
-    texts, room = [], MOST_CHARACTERS
-    for row in rows[:MOST_ROWS]:
+def to_result(rows: Iterable[tuple[object, ...]]) -> tuple[Result, bool]:
+    """Return rows as a result, up to the limits, and whether these are all of them."""
+    texts: list[str] = []
+    room = MOST_CHARACTERS
+    for row in rows:
         text = str(tuple(sorted(one) if isinstance(one, set) else one for one in row))
         room -= len(text)
-        if room < 0:
-            break
+        if room < 0 or len(texts) == MOST_ROWS:
+            return Result(tuple(texts)), False
         texts.append(text)
-    return Result(tuple(texts))
+    return Result(tuple(texts)), True

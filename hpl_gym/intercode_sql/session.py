@@ -11,16 +11,11 @@ from hpl_gym.intercode_sql.result import LOST, MOST_STATEMENT, TOO_LONG, Result
 _COMMENT = re.compile(r"\s+|--(?=\s)[^\n]*|#[^\n]*|/\*(?!M?!).*?\*/", re.DOTALL)
 _READS = frozenset("SELECT SHOW DESC DESCRIBE EXPLAIN WITH TABLE VALUES HELP".split())
 _PLAIN = frozenset("SELECT SHOW DESC DESCRIBE EXPLAIN".split())
-# What a reading statement can leave behind: variables, locks, numbers drawn, rows in variables.
-_LEAVES = re.compile(
-    r"@|:=|/\*|_lock\b|\binto\b|last_insert_id|found_rows|\bnext|\bsetval", re.IGNORECASE
-)
-# What tells of the statements before, even of those that changed nothing.
-_ASKS = re.compile(
-    r"found_rows|row_count|(?:warning|error)_count|last_insert_id"
-    r"|^\s*show\b.*\b(?:warnings|errors|count|profile|profiles|status)\b",
-    re.IGNORECASE | re.DOTALL,
-)
+# What is in all statements that read and leave something behind: variables, locks, numbers drawn.
+_LEFT = ("@", ":=", "/*", "_lock", "into", "last_insert_id", "found_rows", "next", "setval")
+# What is in all statements that tell of those before, even of those that changed nothing.
+_ASKED = ("found_rows", "row_count", "warning_count", "error_count", "last_insert_id")
+_SHOWN = ("warnings", "errors", "count", "profile", "status")
 # Statements that run others, or after which a SELECT can.
 _ROUTINES = re.compile(r"function|execute|prepare|/\*m?!", re.IGNORECASE)
 
@@ -151,12 +146,15 @@ def _changes_nothing(log: tuple[str, ...], statement: str) -> bool:
 
 def leaves(statement: str) -> bool:
     """Whether a statement that reads can leave something in its connection."""
-    return _LEAVES.search(statement) is not None
+    text = statement.lower()
+    return any(part in text for part in _LEFT)
 
 
 def asks(statement: str) -> bool:
     """Whether a statement tells of those that ran before it in its connection."""
-    return _ASKS.search(statement) is not None
+    text = statement.lower()
+    parts = (*_ASKED, *_SHOWN) if first_word(statement) == "SHOW" else _ASKED
+    return any(part in text for part in parts)
 
 
 def _was_not_run(log: tuple[str, ...], result: Result) -> bool:

@@ -20,7 +20,6 @@ from hpl_gym.intercode_sql.dialect import answer, message, translate
 from hpl_gym.intercode_sql.questions import QuestionSet, rows_of
 from hpl_gym.intercode_sql.result import (
     MOST_CHARACTERS,
-    MOST_ROWS,
     TIME_LIMIT,
     TOO_SLOW,
     Result,
@@ -192,14 +191,9 @@ def _execute(
         cursor = connection.execute(translated)
         if cursor.description is None:
             return Result()
-        rows, room = [], MOST_CHARACTERS
-        for row in cursor:
-            rows.append(row)
-            room -= sum(len(str(one)) for one in row)
-            if room < 0 or len(rows) == MOST_ROWS:
-                break
+        result, _ = to_result(cursor)
         cursor.close()
-        return to_result(rows)
+        return result
     except (sqlite3.Error, sqlite3.Warning, OverflowError, ValueError) as error:
         slow = str(error) == "interrupted"
         return Result(error=TOO_SLOW if slow else message(str(error), database))
