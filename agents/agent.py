@@ -23,12 +23,14 @@ class Reply:
         token_ids: The tokens a language model produced; empty for other agents.
         logprobs: Log-probability of each of these tokens, in nats, at temperature 1.
         entropies: Entropy in nats of the distribution each token was drawn from.
+        tokens_in: Tokens of the context it answers; 0 for other agents.
     """
 
     text: str
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
     entropies: tuple[float, ...] = ()
+    tokens_in: int = 0
 
     @cached_property
     def parts(self) -> ThoughtAction:

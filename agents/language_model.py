@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hpl_gym.agents.agent import Reply
 from hpl_gym.agents.backends.request import Backend, Request
@@ -76,6 +78,7 @@ class LanguageModelAgent:
             completion.ids,
             completion.logprobs,
             completion.entropies,
+            len(context.ids),
         )
 
 
@@ -92,30 +95,49 @@ def load_model(folder: str | Path, device: str = "cpu") -> tuple[PreTrainedModel
         ModelFolderError: It is no model, or it cannot be read.
         MissingExtraError: `transformers` is not installed.
     """
+    tokenizer = load_tokenizer(folder)
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    with _reading(folder):
+        model = AutoModelForCausalLM.from_pretrained(
+            str(folder), dtype=torch.float32 if device == "cpu" else torch.bfloat16
+        )
+    return model.to(device), tokenizer
+
+
+def load_tokenizer(folder: str | Path) -> Any:
+    """Load a model's tokenizer from a folder or a hub name.
+
+    Raises:
+        ModelFolderError: It is no model, or it cannot be read.
+        MissingExtraError: `transformers` is not installed.
+    """
     try:
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-        from transformers.utils.logging import disable_progress_bar
+        from transformers import AutoTokenizer
     except ImportError as error:
         raise MissingExtraError(
             "Language models need the train extra: pip install 'hpl-gym[train]'."
         ) from error
-    disable_progress_bar()
     path = Path(folder)
     if path.exists() and not (path / "config.json").is_file():
         raise ModelFolderError(
             f"{folder} is not a model folder (it has no config.json): name a folder that "
             "`hpl sft` or `hpl train` wrote, or one saved by save_pretrained()."
         )
+    with _reading(folder):
+        return AutoTokenizer.from_pretrained(str(folder))
+
+
+@contextmanager
+def _reading(folder: str | Path) -> Iterator[None]:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
-        model = AutoModelForCausalLM.from_pretrained(
-            str(folder), dtype=torch.float32 if device == "cpu" else torch.bfloat16
-        )
+        yield
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelFolderError(f"No model can be loaded from {folder}: {reason}") from error
-    return model.to(device), tokenizer
 
 
 def load_agent(
@@ -124,27 +146,41 @@ def load_agent(
     prompt: str = "alfworld",
     temperature: float = 0.0,
     max_new_tokens: int = 96,
-    max_batch: int = 64,
     device: str = "cpu",
+    backend: Literal["transformers", "vllm", "openai"] = "transformers",
 ) -> LanguageModelAgent:
-    """Return an agent that runs the model in `folder` with the `transformers` backend.
+    """Return an agent that plays by the model in `folder`.
 
     Args:
         folder: A model folder or hub name.
         prompt: A shipped prompt's name or a text file.
         temperature: Sampling temperature; 0 is greedy.
         max_new_tokens: Longest reply.
-        max_batch: Most requests decoded together.
-        device: A torch device.
+        device: A torch device, for `transformers`.
+        backend: What runs the model; with ``openai`` vLLM's server at OPENAI_BASE_URL does, which
+            serves it by the folder's name.
 
     Raises:
         ModelFolderError: The folder holds no model.
+        MissingExtraError: The backend is not installed.
     """
-    model, tokenizer = load_model(folder, device)
-    from hpl_gym.agents.backends.transformers import TransformersBackend
+    running: Backend
+    if backend == "transformers":
+        from hpl_gym.agents.backends.transformers import TransformersBackend
 
+        model, tokenizer = load_model(folder, device)
+        # In double precision, a reply does not depend on what else is in its batch.
+        running = TransformersBackend(model.double() if device == "cpu" else model)
+    elif backend == "vllm":
+        from hpl_gym.agents.backends.vllm import VLLMBackend
+
+        tokenizer, running = load_tokenizer(folder), VLLMBackend(str(folder))
+    else:
+        from hpl_gym.agents.backends.openai import OpenAIBackend
+
+        tokenizer, running = load_tokenizer(folder), OpenAIBackend(str(folder))
     return LanguageModelAgent(
-        TransformersBackend(model, max_batch=max_batch),
+        running,
         ChatEncoder(tokenizer, load_prompt(prompt)),
         temperature=temperature,
         max_new_tokens=max_new_tokens,

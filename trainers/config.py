@@ -112,22 +112,35 @@ class SftConfig(_Section):
     max_length: int = Field(6000, ge=16)
 
 
+SegmenterName = Literal["fixed-k", "fixed-n", "uncertainty", "semantic", "single"]
+
+
 class ExploreConfig(_Section):
     """Exploration by the reference policy (stage 1).
 
     Attributes:
         count: Expert trajectories to explore from, drawn over all; None takes all.
-        segmenter: How trajectories are cut into action groups.
-        size: K of ``fixed-k`` (number of groups) or N of ``fixed-n`` (turns a group).
+        segmenters: How trajectories are cut into action groups, any number of ways at a time;
+            ``single`` makes a group of every turn, which is IPR's step level.
+        k: Number of groups of ``fixed-k``.
+        n: Turns a group of ``fixed-n``.
+        percentile: Where ``uncertainty`` cuts: above this percentile of the entropies over all
+            explored steps.
+        semantic: The model that ``semantic`` asks, by its name at the server that OPENAI_BASE_URL
+            and OPENAI_API_KEY mean; None cuts by rules, without a model.
         rollouts: M, the rollouts that value one state.
         temperature: Sampling temperature of the branches.
         value_temperature: Sampling temperature of the value rollouts.
-        concurrency: Expert trajectories explored at a time.
+        concurrency: Expert trajectories explored at a time, each with a rollout for every step;
+            changes nothing but time and memory.
     """
 
     count: int | None = Field(None, ge=1)
-    segmenter: Literal["fixed-k", "fixed-n"] = "fixed-k"
-    size: int = Field(3, ge=1)
+    segmenters: tuple[SegmenterName, ...] = Field(("fixed-k",), min_length=1)
+    k: int = Field(3, ge=1)
+    n: int = Field(3, ge=1)
+    percentile: float = Field(80, ge=0, le=100)
+    semantic: str | None = None
     rollouts: int = Field(5, ge=1)
     temperature: float = Field(1.0, ge=0)
     value_temperature: float = Field(1.0, gt=0)
@@ -162,6 +175,7 @@ class TrainConfig(_Section):
         trajectory: Weight of the trajectory-level DPO loss.
         step: Weight of the step-level DPO loss.
         group: Weight of the group-level DPO loss.
+        segmenter: Whose groups are trained on; None takes the first of ``explore.segmenters``.
     """
 
     lr: float = Field(3e-6, gt=0)
@@ -174,6 +188,7 @@ class TrainConfig(_Section):
     trajectory: float = Field(1.0, ge=0)
     step: float = Field(1.0, ge=0)
     group: float = Field(1.0, ge=0)
+    segmenter: SegmenterName | None = None
 
 
 class EvalConfig(_Section):
@@ -200,12 +215,15 @@ class Config(_Section):
         prompt: A shipped prompt's name or a text file.
         max_new_tokens: Longest reply in tokens.
         device: A torch device.
+        backend: What runs language models when they play: ``transformers``, ``vllm`` (its offline
+            engine), or ``openai`` (vLLM's server at OPENAI_BASE_URL).
     """
 
     seed: int = Field(0, ge=0)
     prompt: str = "alfworld"
     max_new_tokens: int = Field(96, ge=1)
     device: str = "cpu"
+    backend: Literal["transformers", "vllm", "openai"] = "transformers"
     env: EnvConfig = EnvConfig()
     experts: ExpertsConfig = ExpertsConfig()
     sft: SftConfig = SftConfig()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hpl_gym.agents.agent import Agent
+from hpl_gym.agents.chat import load_prompt
 from hpl_gym.agents.human import HumanAgent
 from hpl_gym.agents.random import RandomAgent
 from hpl_gym.agents.scripted import expert
@@ -112,7 +113,8 @@ def make_agent(config: Config, agent: str, env: TextEnv | None, temperature: flo
 
     Args:
         config: The run's settings.
-        agent: ``human``, ``random``, ``scripted``, ``informed``, or a model's folder or hub name.
+        agent: ``human``, ``random``, ``scripted``, ``informed``, a model's folder or hub name,
+            or ``openai:`` and a chat model's name at the server that OPENAI_BASE_URL means.
         env: The environment, set to the task that is played; only ``informed`` looks into it.
         temperature: A language model's sampling temperature.
     """
@@ -123,6 +125,12 @@ def make_agent(config: Config, agent: str, env: TextEnv | None, temperature: flo
     if agent in SCRIPTED:
         assert env is not None
         return expert(env, SCRIPTED[agent])
+    if agent.startswith("openai:"):
+        from hpl_gym.agents.backends.openai import ChatClient
+        from hpl_gym.agents.chat_agent import ChatAgent
+
+        client = ChatClient(agent.removeprefix("openai:"))
+        return ChatAgent(client, load_prompt(config.prompt), temperature=temperature)
     from hpl_gym.agents.language_model import load_agent
 
     return load_agent(
@@ -131,4 +139,5 @@ def make_agent(config: Config, agent: str, env: TextEnv | None, temperature: flo
         temperature=temperature,
         max_new_tokens=config.max_new_tokens,
         device=config.device,
+        backend=config.backend,
     )

@@ -1,166 +1,188 @@
-"""Exploration by the reference policy (HPL stage 1): branches off the expert trajectories, valued.
+"""Exploration by the reference policy (HPL stage 1): from expert trajectories to valued groups.
 
-From every step of an expert trajectory the reference policy acts to the end of the episode. That
-one branch serves all three levels: from the first step it is the reference's own trajectory; the
-whole of it is the step pair's loser; its first turns are the loser of the group that starts there.
-Expert and branch states at the ends of groups are valued by M rollouts. All of it starts from
-restored states; no prefix is ever played again.
+    hpl explore --run runs/mine
+
+1. Branches. From every step of an expert trajectory the policy acts to the end of the episode. That
+   one branch serves all levels: from the first step it is the policy's own trajectory; the whole of
+   it is the step pair's loser; its first turns are the loser of every group that starts there.
+2. Segments. The segmenters cut the expert trajectories into action groups.
+3. Values. The states at the ends of groups, the expert's and the policy's, are valued by M
+   rollouts, each state once.
+
+All rollouts start from restored states; no prefix is ever played again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from functools import partial
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from hpl_gym.agents.language_model import load_agent
+from hpl_gym.trainers.account import account
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.experts import clean_experts
 from hpl_gym.trainers.progress import bar
-from hpl_gym.trainers.records import Stage, digest, finished_manifest
-from hpl_gym.trainers.rollout import (
-    Simulator,
-    State,
-    choose,
-    in_order,
-    repeated,
-    replay,
-    rollout,
-    turn_record,
-)
-from hpl_gym.trainers.segment import SEGMENTERS
-from hpl_gym.trainers.value import Values, stream
+from hpl_gym.trainers.records import Stage, digest, finished_manifest, read_records
+from hpl_gym.trainers.rollout import choose, in_order
+from hpl_gym.trainers.segmenters import segment_all
+from hpl_gym.trainers.worker import Record, Worker, load_policy
 
 
-def explore(config: Config, run: Path) -> dict[str, Any]:
+class Workers(Protocol):
+    """Who explores: a `Worker` in this process, or a cluster of them."""
+
+    async def branches(self, expert: Record) -> list[Record]:
+        """See `Worker.branches`."""
+
+    async def groups(
+        self,
+        expert: Record,
+        branches: Sequence[Record],
+        spans: Mapping[str, Sequence[Any]],
+        known: Mapping[str, Record],
+    ) -> tuple[list[Record], list[Record]]:
+        """See `Worker.groups`."""
+
+    async def usage(self) -> dict[str, float]:
+        """See `Worker.usage`."""
+
+    async def close(self) -> None:
+        """End what it holds."""
+
+
+def explore(config: Config, run: Path, ray: str | None = None) -> dict[str, Any]:
     """Explore from the solved trajectories in ``experts/`` with the policy in ``sft/model``.
 
-    Writes ``explore/trajectories.jsonl`` (a branch from every step) and ``explore/values.jsonl``.
+    Writes below ``explore/``: ``trajectories.jsonl`` (the branches), ``segments.jsonl`` (the groups
+    of each expert trajectory), ``values.jsonl``, and ``groups.jsonl`` (groups with both values).
 
     Args:
         config: The run's settings.
         run: The run's folder.
+        ray: Address of a Ray cluster, ``auto`` for the one that runs here, ``local`` to start one;
+            None explores in this process. The files are the same.
 
     Returns:
-        The stage's manifest, with the counts of model calls, tokens and environment steps.
+        The stage's manifest, with the account of model calls, tokens, environment steps and time.
 
     Raises:
-        StageError: An earlier stage is missing or unfinished.
+        StageError: An earlier stage is missing or unfinished, or this one has other settings.
     """
-    settings = config.explore
     finished_manifest(run / "experts", "experts")
     finished_manifest(run / "sft", "sft")
-    source = run / "experts" / "trajectories.jsonl"
-    model = run / "sft" / "model"
-    values = config.model_dump(mode="json")
-    stage = Stage(
-        run / "explore",
-        {name: values[name] for name in ("seed", "env", "prompt", "max_new_tokens", "explore")}
-        | {"backend": config.env.backend, "experts": digest([source])}
-        | {"policy": digest(sorted(model.glob("*.safetensors")))},
-    )
+    source, model = run / "experts" / "trajectories.jsonl", run / "sft" / "model"
+    policy = digest(sorted(model.glob("*.safetensors")))
+    inputs = {"experts": digest([source]), "policy": policy}
+    stage = Stage(run / "explore", _settings(config) | inputs)
     if stage.finished:
         return stage.manifest
-    experts = choose(clean_experts(source), settings.count)
-    branch_keys, value_keys = stage.keys("trajectories"), stage.keys("values")
-    left = [record for record in experts if _last_key(record) not in branch_keys]
+    experts = choose(clean_experts(source), config.explore.count)
+    asyncio.run(_explore(config, stage, experts, model, policy, ray))
+    return stage.finish(**account(stage.folder, experts))
 
-    policy = load_agent(
-        model,
-        prompt=config.prompt,
-        temperature=settings.temperature,
-        max_new_tokens=config.max_new_tokens,
-        device=config.device,
-    )
-    valuer = policy.at_temperature(settings.value_temperature)
-    simulators = []
 
-    async def work(record: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        simulator = Simulator(*config.env.make(config.experts.split))
-        simulators.append(simulator)
-        expert = replay(simulator, record)
-        turns = len(record["turns"])
-        branches = await asyncio.gather(
-            *(
-                rollout(simulator, policy, expert[start], seed=stream(config.seed, "branch", start))
-                for start in range(turns)
-            )
-        )
-        worth = Values(simulator, valuer, settings.rollouts, config.seed)
-        spans = SEGMENTERS[settings.segmenter](turns, settings.size)
-        groups = await asyncio.gather(
-            *(_value_group(worth, expert, branches[start], start, stop) for start, stop in spans)
-        )
-        group_of = {group["start"]: group for group in groups}
+def _settings(config: Config) -> dict[str, Any]:
+    values = config.model_dump(mode="json")
+    names = ("seed", "env", "prompt", "max_new_tokens", "backend", "explore")
+    settings = {name: values[name] for name in names} | {"env_backend": config.env.backend}
+    del settings["explore"]["concurrency"]  # changes nothing
+    return settings
+
+
+async def _explore(
+    config: Config, stage: Stage, experts: list[Record], model: Path, policy: str, ray: str | None
+) -> None:
+    workers: Workers
+    if ray is None:
+        workers = Worker(config, load_policy(config, model), policy)
+    else:
+        from hpl_gym.trainers.cluster import Cluster
+
+        workers = Cluster(config, model, policy, ray)
+    before = Counter(stage.manifest.get("usage", {}))
+    try:
+        await _branch(config, stage, experts, workers)
+        branches = defaultdict(list)
+        for branch in read_records(stage.folder / "trajectories.jsonl"):
+            branches[branch["expert"]].append(branch)
+        spans, external = await segment_all(config, stage, experts, branches)
+        before += Counter(external)
+        await _value(config, stage, experts, branches, spans, workers)
+    finally:
+        usage = before + Counter(await workers.usage())
+        stage.note(usage={name: round(amount, 3) for name, amount in sorted(usage.items())})
+        await workers.close()
+
+
+async def _branch(config: Config, stage: Stage, experts: list[Record], workers: Workers) -> None:
+    """Write the branches of all experts."""
+    known = stage.keys("trajectories")
+    left = [one for one in experts if f"{one['key']}#{len(one['turns']) - 1}" not in known]
+    done = Counter[str]()
+
+    async def work(expert: Record) -> list[Record]:
+        branches = await workers.branches(expert)
+        done["branches"] += len(branches)
+        done["calls"] += sum(one["calls"] for one in branches)
+        done["solved"] += sum(one["success"] for one in branches)
+        gaps = [expert["reward"] - one["reward"] for one in branches]
+        done["pairs"] += sum(gap > config.pairs.min_gap for gap in gaps)
         progress.advance()
-        progress.note(f"{policy.backend.usage.calls} model calls")
-        return [
-            _branch_record(record["key"], start, states, group_of.get(start))
-            for start, states in enumerate(branches)
-        ], worth.records()
+        progress.note(
+            f"{done['solved'] / done['branches']:.0%} solved, {done['pairs']} pairs, "
+            f"{done['calls']} calls"
+        )
+        return branches
 
-    async def sound(
-        record: dict[str, Any],
-    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        return (await repeated(partial(work, record)))[0]
+    def write(expert: Record, branches: list[Record]) -> None:
+        stage.append("trajectories", *(one for one in branches if one["key"] not in known))
 
-    def done(
-        record: dict[str, Any], result: tuple[list[dict[str, Any]], list[dict[str, Any]]]
-    ) -> None:
-        branches, estimates = result
-        for name, records, known in (
-            ("values", estimates, value_keys),
-            ("trajectories", branches, branch_keys),
-        ):
-            for one in records:
-                if one["key"] not in known:
-                    stage.append(name, one)
-                    known.add(one["key"])
-
-    with bar("explore", len(experts), len(experts) - len(left)) as progress:
-        asyncio.run(in_order(left, sound, done, settings.concurrency))
-    usage = policy.backend.usage
-    return stage.finish(
-        experts=len(experts),
-        branches=len(branch_keys),
-        values=len(value_keys),
-        model_calls=usage.calls,
-        tokens_in=usage.tokens_in,
-        tokens_computed=usage.tokens_computed,
-        tokens_out=usage.tokens_out,
-        env_steps=sum(simulator.steps for simulator in simulators),
-    )
+    with bar("explore branches", len(experts), len(experts) - len(left)) as progress:
+        await in_order(left, work, write, config.explore.concurrency)
 
 
-async def _value_group(
-    values: Values, expert: list[State], branch: list[State], start: int, stop: int
-) -> dict[str, Any]:
-    loser = branch[min(stop - start, len(branch) - 1)]
-    winner_value, loser_value = await asyncio.gather(
-        values.value(expert[stop]), values.value(loser)
-    )
-    return {"start": start, "stop": stop, "winner": winner_value, "loser": loser_value}
+async def _value(
+    config: Config,
+    stage: Stage,
+    experts: list[Record],
+    branches: Mapping[str, list[Record]],
+    spans: Mapping[str, Mapping[str, Sequence[Any]]],
+    workers: Workers,
+) -> None:
+    """Write the groups of all experts, and the values that they need."""
+    stage.keys("values")
+    known: dict[str, dict[str, Record]] = defaultdict(dict)
+    for value in read_records(stage.folder / "values.jsonl"):
+        known[value["task_id"]][value["key"]] = value
+    finished = stage.keys("groups")
 
+    def is_done(expert: Record) -> bool:
+        name, own = list(spans[expert["key"]].items())[-1]
+        start, stop = own[-1]
+        return f"{name}:{expert['key']}#{start}-{stop}" in finished
 
-def _branch_record(
-    expert: str, start: int, states: list[State], group: dict[str, Any] | None
-) -> dict[str, Any]:
-    last = states[-1]
-    return {
-        "key": _key(expert, start),
-        "expert": expert,
-        "start": start,
-        "turns": [turn_record(state.conversation) for state in states[1:]],
-        "reward": last.reward,
-        "success": last.success,
-        "group": group,
-    }
+    left = [expert for expert in experts if not is_done(expert)]
+    done = Counter[str]()
 
+    async def work(expert: Record) -> tuple[list[Record], list[Record]]:
+        key, own = expert["key"], known[expert["task_id"]]
+        values, groups = await workers.groups(expert, branches[key], spans[key], own)
+        done["values"] += len(values)
+        done["calls"] += sum(one["calls"] for one in values if one["key"] not in own)
+        done["pairs"] += sum(one["winner"] - one["loser"] > config.pairs.min_gap for one in groups)
+        progress.advance()
+        progress.note(f"{done['values']} values, {done['pairs']} pairs, {done['calls']} calls")
+        return values, groups
 
-def _key(expert: str, start: int) -> str:
-    return f"{expert}#{start}"
+    def write(expert: Record, both: tuple[list[Record], list[Record]]) -> None:
+        values, groups = both
+        own = known[expert["task_id"]]
+        fresh = [one for one in values if one["key"] not in own]
+        stage.append("values", *fresh)
+        own.update((one["key"], one) for one in fresh)
+        stage.append("groups", *(one for one in groups if one["key"] not in finished))
 
-
-def _last_key(record: dict[str, Any]) -> str:
-    return _key(record["key"], len(record["turns"]) - 1)
+    with bar("explore values", len(experts), len(experts) - len(left)) as progress:
+        await in_order(left, work, write, config.explore.concurrency)

@@ -102,9 +102,10 @@ def train(config: Config, run: Path) -> dict[str, Any]:
         record["key"]: to_conversation(record, config.env.id)
         for record in clean_experts(experts_file)
     }
+    segmenter = settings.segmenter or config.explore.segmenters[0]
     pairs, too_long = {}, {}
     for level, file in zip(LEVELS, files, strict=True):
-        rows = list(read_records(file))
+        rows = [one for one in read_records(file) if one.get("segmenter", segmenter) == segmenter]
         pairs[level] = _prepare(model, encoder, experts, rows, level, settings.max_length)
         too_long[level] = len(rows) - len(pairs[level])
     if not any(pairs.values()):

@@ -6,15 +6,18 @@ loser branches off at the span's start.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hpl_gym.trainers.config import Config, PairsConfig
 from hpl_gym.trainers.curriculum import cell
 from hpl_gym.trainers.records import Stage, digest, finished_manifest, read_records
+from hpl_gym.wrappers.react import parse_reply
 
 LEVELS = ("trajectory", "step", "group")
+Record = dict[str, Any]
 
 
 def make_pairs(config: Config, run: Path) -> dict[str, Any]:
@@ -24,82 +27,130 @@ def make_pairs(config: Config, run: Path) -> dict[str, Any]:
     * step: from every later step, the rest of the expert trajectory against the reference's rest
       (from the first step this is the trajectory pair, which is not taken twice);
     * group: an action group of the expert against as many turns of the reference, rewarded by the
-      values of the states they end in.
+      values of the states they end in; once for every segmenter.
 
-    A pair is kept when the winner's reward exceeds the loser's by more than ``pairs.min_gap``.
+    A pair is kept when the winner's reward exceeds the loser's by more than ``pairs.min_gap``, and
+    dropped as ``same`` (the same actions), ``tie`` (too small a gap) or ``worse`` (the winner's
+    reward is the lower one).
+
+    A record has: key, level, segmenter (groups), expert, the turns ``[start, stop)`` of the winner,
+    the loser's turns, reward_winner, reward_loser, gap, length (turns of the winner), cell
+    (groups), and the places ``[from, to)`` of both in the tokens of their conversations, whose
+    first ``from`` tokens are the same.
 
     Args:
         config: The run's settings.
         run: The run's folder.
 
     Returns:
-        The stage's manifest: pairs kept and dropped at each level, and the group pairs' grid.
+        The stage's manifest: pairs kept and dropped at each level (of groups: by segmenter), and
+        the group pairs' grid.
 
     Raises:
         StageError: An earlier stage is missing or unfinished.
     """
     finished_manifest(run / "explore", "explore")
     experts_file = run / "experts" / "trajectories.jsonl"
-    branches_file = run / "explore" / "trajectories.jsonl"
+    explored = [run / "explore" / f"{name}.jsonl" for name in ("trajectories", "groups")]
     stage = Stage(
         run / "pairs",
         {
             "pairs": config.pairs.model_dump(mode="json"),
             "experts": digest([experts_file]),
-            "explore": digest([branches_file]),
+            "explore": digest(explored),
         },
     )
     if stage.finished:
         return stage.manifest
     experts = {record["key"]: record for record in read_records(experts_file)}
+    groups = defaultdict(list)
+    for group in read_records(explored[1]):
+        groups[group["expert"], group["start"]].append(group)
     known = {level: stage.keys(f"pairs_{level}") for level in LEVELS}
-    kept, dropped = Counter[str](), Counter[str]()
-    grid = Counter[str]()
-    for branch in read_records(branches_file):
-        for pair in _pairs(experts[branch["expert"]], branch, config.pairs):
+    kept, dropped, grid = Counter[str](), defaultdict(Counter[str]), defaultdict(Counter[str])
+    for branch in read_records(explored[0]):
+        expert = experts[branch["expert"]]
+        own = groups[branch["expert"], branch["start"]]
+        for pair in _pairs(expert, branch, own, config.pairs):
             level = pair["level"]
-            if pair["gap"] <= config.pairs.min_gap:
-                dropped[level] += 1
+            name = pair.get("segmenter", level)
+            reason = _reason(expert, pair, config.pairs.min_gap)
+            if reason:
+                dropped[name][reason] += 1
                 continue
-            kept[level] += 1
+            kept[name] += 1
             if level == "group":
-                grid["{},{}".format(*pair["cell"])] += 1
+                grid[name]["{},{}".format(*pair["cell"])] += 1
             if pair["key"] not in known[level]:
                 stage.append(f"pairs_{level}", pair)
+    names = dict.fromkeys([*LEVELS[:2], *sorted(set(kept) | set(dropped))])
     return stage.finish(
-        kept={level: kept[level] for level in LEVELS},
-        dropped_no_gap={level: dropped[level] for level in LEVELS},
-        grid=dict(sorted(grid.items())),
+        kept={name: kept[name] for name in names},
+        dropped={name: dict(sorted(dropped[name].items())) for name in names},
+        grid={name: dict(sorted(cells.items())) for name, cells in sorted(grid.items())},
     )
 
 
+def _reason(expert: Record, pair: Record, min_gap: float) -> str:
+    """Return why a pair is dropped; "" if it is kept."""
+    if pair["gap"] > min_gap:
+        return ""
+    winner = expert["turns"][pair["start"] : pair["stop"]]
+    if _actions(winner) == _actions(pair["loser"]):
+        return "same"
+    return "tie" if pair["gap"] >= -min_gap else "worse"
+
+
+def _actions(turns: Sequence[Record]) -> list[str]:
+    return [parse_reply(turn["reply"]).action for turn in turns]
+
+
 def _pairs(
-    expert: dict[str, Any], branch: dict[str, Any], settings: PairsConfig
-) -> list[dict[str, Any]]:
+    expert: Record,
+    branch: Record,
+    groups: Sequence[Mapping[str, Any]],
+    settings: PairsConfig,
+) -> Iterator[Record]:
+    """Yield the pairs of a branch: one with all of it, and one with each group's first turns."""
     start, turns = branch["start"], len(expert["turns"])
     level = "step" if start else "trajectory"
-    pairs = [_pair(level, branch, (start, turns), expert["reward"], branch["reward"])]
-    group = branch["group"]
-    if group:
-        pair = _pair("group", branch, (start, group["stop"]), group["winner"], group["loser"])
+    span = (start, turns)
+    yield {
+        "key": f"{branch['expert']}#{start}-{turns}",
+        "level": level,
+        **_pair(branch, span, len(branch["turns"])),
+        "winner_tokens": branch["winner_tokens"],
+        "loser_tokens": [branch["bounds"][0], branch["bounds"][-1]],
+        **_rewards(expert["reward"], branch["reward"]),
+    }
+    for group in groups:
         length = group["stop"] - start
-        pair["loser"] = pair["loser"][:length]
-        pair["cell"] = cell(length, pair["gap"], settings.lengths, settings.gaps)
-        pairs.append(pair)
-    return pairs
+        rewards = _rewards(group["winner"], group["loser"])
+        yield {
+            "key": group["key"],
+            "level": "group",
+            "segmenter": group["segmenter"],
+            **_pair(branch, (start, group["stop"]), length),
+            "winner_tokens": group["winner_tokens"],
+            "loser_tokens": group["loser_tokens"],
+            **rewards,
+            "cell": cell(length, rewards["gap"], settings.lengths, settings.gaps),
+        }
 
 
-def _pair(
-    level: str, branch: dict[str, Any], span: tuple[int, int], winner: float, loser: float
-) -> dict[str, Any]:
+def _pair(branch: Record, span: tuple[int, int], turns: int) -> Record:
     start, stop = span
     return {
-        "key": f"{branch['expert']}#{start}-{stop}",
-        "level": level,
         "expert": branch["expert"],
         "start": start,
         "stop": stop,
-        "loser": branch["turns"],
+        "length": stop - start,
+        "loser": branch["turns"][:turns],
+    }
+
+
+def _rewards(winner: float, loser: float) -> Record:
+    return {
         "reward_winner": winner,
         "reward_loser": loser,
         "gap": round(winner - loser, 6),

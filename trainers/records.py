@@ -69,20 +69,21 @@ class Stage:
     def keys(self, name: str) -> set[str]:
         """Return the keys of the complete records in ``<name>.jsonl``, repairing a torn end."""
         path = self.folder / f"{name}.jsonl"
-        if path.is_file():
-            content = path.read_bytes()
-            whole = content[: content.rfind(b"\n") + 1]
-            if len(whole) < len(content):
-                os.truncate(path, len(whole))
-        else:
-            path.touch()
+        repair(path)
         return {record["key"] for record in read_records(path)}
 
-    def append(self, name: str, record: Mapping[str, Any]) -> None:
-        """Append one record to ``<name>.jsonl``, as one line."""
-        line = json.dumps(record, ensure_ascii=False) + "\n"
-        with (self.folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
-            file.write(line)
+    def append(self, name: str, *records: Mapping[str, Any]) -> None:
+        """Append records to ``<name>.jsonl``, each as one line.
+
+        Raises:
+            StageError: They cannot be written, for example because the disk is full.
+        """
+        append(self.folder / f"{name}.jsonl", *records)
+
+    def note(self, **results: Any) -> None:
+        """Write `results` into the manifest of a stage that goes on."""
+        self.manifest |= results
+        self._write()
 
     def finish(self, **results: Any) -> dict[str, Any]:
         """Write `results` into the manifest and mark the stage as finished.
@@ -99,6 +100,35 @@ class Stage:
         seconds = self._before + time.monotonic() - self._started
         self.manifest["seconds"] = round(seconds, 3)
         write_json(self.folder / "manifest.json", self.manifest)
+
+
+def repair(path: Path) -> None:
+    """Cut a torn last line off a JSON Lines file; make the file if it is not there."""
+    path.touch()
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
+
+
+def append(path: Path, *records: Mapping[str, Any]) -> None:
+    """Append records to a JSON Lines file, or none of them.
+
+    Raises:
+        StageError: They cannot be written, for example because the disk is full.
+    """
+    lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    before = path.stat().st_size if path.exists() else 0
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(lines)
+    except OSError as error:
+        if path.exists():
+            os.truncate(path, before)
+        raise StageError(
+            f"{path} cannot be written ({error.strerror}): make room, then run the same command "
+            "again; it goes on from here."
+        ) from error
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -29,11 +30,13 @@ class State:
         conversation: What the agent has seen.
         snapshot: What the environment restores.
         truncated: Whether the turn limit is reached without an end.
+        reply: The agent's reply that led here; None in a first state.
     """
 
     conversation: Conversation
     snapshot: Snapshot
     truncated: bool
+    reply: Reply | None = None
 
     @property
     def over(self) -> bool:
@@ -59,17 +62,21 @@ class Simulator:
         limit: Turn limit of an episode.
 
     Attributes:
-        steps: Environment steps taken so far.
+        steps: Environment steps taken so far, each from a restored state.
+        seconds: Time spent in the environment so far.
     """
 
     def __init__(self, env: TextEnv, limit: int) -> None:
         self.env = env
         self.limit = limit
         self.steps = 0
+        self.seconds = 0.0
 
     def start(self, task: Task | str | int) -> State:
         """Begin an episode of `task`; this simulator then steps states of this task."""
+        begun = time.perf_counter()
         observation, info = self.env.reset(options={"task": task})
+        self.seconds += time.perf_counter() - begun
         conversation = Conversation(
             self.env.env_id,
             info["task_id"],
@@ -82,15 +89,19 @@ class Simulator:
 
     def step(self, state: State, reply: Reply) -> State:
         """Return the state after `reply`, whatever was stepped before."""
+        begun = time.perf_counter()
         self.env.restore(state.snapshot)
         observation, _, terminated, _, info = self.env.step(parse_reply(reply.text).action)
+        snapshot = self.env.snapshot()
         self.steps += 1
+        self.seconds += time.perf_counter() - begun
         return State(
             state.conversation.add(
                 reply.text, observation, reply.token_ids, info["admissible_actions"]
             ),
-            self.env.snapshot(),
+            snapshot,
             not terminated and info["steps"] >= self.limit,
+            reply,
         )
 
 
@@ -188,16 +199,37 @@ def replay(simulator: Simulator, record: dict[str, Any]) -> list[State]:
     Raises:
         TrajectoryError: An observation differs from the record.
     """
-    states = [simulator.start(record["task_id"])]
-    for number, turn in enumerate(record["turns"], 1):
+    return retrace(simulator, simulator.start(record["task_id"]), record["turns"])
+
+
+def retrace(simulator: Simulator, state: State, turns: Sequence[dict[str, Any]]) -> list[State]:
+    """Return the states along recorded turns, `state` first.
+
+    Raises:
+        TrajectoryError: An observation differs from the record.
+    """
+    states = [state]
+    for turn in turns:
         reply = Reply(turn["reply"], tuple(turn.get("token_ids", ())))
         states.append(simulator.step(states[-1], reply))
-        if states[-1].conversation.turns[-1].observation != turn["observation"]:
+        last = states[-1].conversation
+        if last.turns[-1].observation != turn["observation"]:
             raise TrajectoryError(
-                f"Turn {number} of the trajectory of {record['task_id']} gives another "
+                f"Turn {len(last.turns)} of a trajectory of {last.task_id} gives another "
                 "observation here than in the record: its games or dialect are not this run's."
             )
     return states
+
+
+def cost(states: Iterable[State]) -> dict[str, int]:
+    """Return what it took to reach states: model calls, tokens in and out, environment steps."""
+    replies = [state.reply for state in states if state.reply is not None]
+    return {
+        "calls": sum(bool(reply.token_ids) for reply in replies),
+        "tokens_in": sum(reply.tokens_in for reply in replies),
+        "tokens_out": sum(len(reply.token_ids) for reply in replies),
+        "env_steps": len(replies),
+    }
 
 
 def choose(items: Sequence[T], count: int | None) -> list[T]:

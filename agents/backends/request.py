@@ -55,14 +55,17 @@ class Usage:
     Attributes:
         calls: Requests answered.
         tokens_in: Context tokens asked about.
-        tokens_computed: Context tokens that no kept prefix covered.
+        tokens_computed: Context tokens that went through the model, without padding; the others
+            were in a kept or shared prefix.
         tokens_out: Tokens generated.
+        seconds: Time spent in the model.
     """
 
     calls: int = 0
     tokens_in: int = 0
     tokens_computed: int = 0
     tokens_out: int = 0
+    seconds: float = 0.0
 
 
 class Backend(Protocol):
@@ -72,4 +75,8 @@ class Backend(Protocol):
 
     async def generate(self, request: Request) -> Completion:
         """Return the continuation; requests that wait together are answered in one batch."""
+        ...
+
+    async def close(self) -> None:
+        """End it and give back what it holds."""
         ...

@@ -13,75 +13,23 @@ on a GPU, replies may differ between batches.
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
 import torch
-from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
+from transformers import PreTrainedModel
 
 from hpl_gym.agents.backends.prefixes import Ids, Prefixes, common_length
 from hpl_gym.agents.backends.request import Completion, Request, Usage
+from hpl_gym.agents.backends.rows import Arena, Rows
 
 # More new tokens than an observation usually has.
 _LONG = 64
 # What a decoding step costs besides reading weights, keys and values, as bytes read in that time.
-_STEP_BYTES = 40 << 20
+_STEP_BYTES = 16 << 20
 # Log-probabilities and entropies keep the digits that no batch shape changes.
 _DIGITS = 5
-
-
-class _Layer(DynamicLayer):
-    """One layer of a batch's keys and values, written in place.
-
-    Args:
-        store: Memory of shape (2, rows, heads, room, dim).
-        length: Columns in use.
-    """
-
-    def __init__(self, store: torch.Tensor, length: int) -> None:
-        super().__init__()
-        self.store = store
-        self.keys, self.values = store[0, :, :, :length], store[1, :, :, :length]
-        self.dtype, self.device, self.is_initialized = store.dtype, store.device, True
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        start = self.keys.shape[2]
-        end = start + key_states.shape[2]
-        self.store[0, :, :, start:end] = key_states
-        self.store[1, :, :, start:end] = value_states
-        self.keys, self.values = self.store[0, :, :, :end], self.store[1, :, :, :end]
-        return self.keys, self.values
-
-
-class _Rows:
-    """The keys and values of a batch: left-padded, with room to grow.
-
-    Args:
-        store: Memory of shape (layers, 2, rows, heads, room, dim).
-        seen: Which columns a row attends to, shape (rows, room).
-        length: Columns in use.
-    """
-
-    def __init__(self, store: torch.Tensor, seen: torch.Tensor, length: int) -> None:
-        self.store, self.seen = store, seen
-        self.cache = DynamicCache()
-        self.cache.layers = [_Layer(layer, length) for layer in store]
-        # For single new tokens; ready-made, since making it costs as much as a layer.
-        lowest = torch.finfo(store.dtype).min
-        self.bias = torch.zeros(seen.shape, dtype=store.dtype, device=store.device)
-        self.bias = self.bias.masked_fill_(~seen, lowest)[:, None, None]
-
-    @property
-    def length(self) -> int:
-        return int(self.cache.get_seq_length())
-
-    def select(self, rows: torch.Tensor) -> _Rows:
-        """Return a batch of these rows."""
-        return _Rows(self.store[:, :, rows], self.seen[rows], self.length)
 
 
 @dataclass
@@ -134,6 +82,7 @@ class TransformersBackend:
         self.usage = Usage()
         self._empty, token_bytes = self._no_tokens()
         self._prefixes = Prefixes(self._empty)
+        self._arena = Arena(self._empty)
         weights = sum(weight.nbytes for weight in model.parameters())
         self._step_tokens = (weights + _STEP_BYTES) / token_bytes
         self._queue: list[_Waiting] = []
@@ -146,6 +95,10 @@ class TransformersBackend:
         if self._server is None:
             self._server = asyncio.ensure_future(self._serve())
         return await waiting.future
+
+    async def close(self) -> None:
+        """Give back the memory of the kept prefixes."""
+        self._prefixes.shrink(0)
 
     async def _serve(self) -> None:
         """Run batches until nobody waits; every coroutine that can ask gets to ask first."""
@@ -187,19 +140,17 @@ class TransformersBackend:
 
     @torch.inference_mode()
     def _run(self, requests: list[Request]) -> list[Completion]:
-        contexts = list(dict.fromkeys(request.ids for request in requests))
+        begin = time.perf_counter()
+        contexts = [request.ids for request in requests]
         self._compute_shared(contexts)
         rows, logits = self._prefill(contexts, max(one.max_new_tokens for one in requests))
         replies = [_Reply(request) for request in requests]
-        row_of = {ids: row for row, ids in enumerate(contexts)}
-        places = torch.tensor([row_of[one.ids] for one in requests], device=logits.device)
-        if len(contexts) < len(requests):
-            rows, logits = rows.select(places), logits[places]
         self._decode(replies, rows, logits)
         self._prefixes.shrink(self.cache_bytes)
         self.usage.calls += len(requests)
         self.usage.tokens_in += sum(len(request.ids) for request in requests)
         self.usage.tokens_out += sum(len(reply.ids) for reply in replies)
+        self.usage.seconds += time.perf_counter() - begin
         return [reply.completion() for reply in replies]
 
     def _compute_shared(self, contexts: list[Ids]) -> None:
@@ -207,7 +158,7 @@ class TransformersBackend:
 
         In a batch, all other contexts would be padded to the long stretch.
         """
-        contexts = sorted(contexts)
+        contexts = sorted(set(contexts))
         shared = {one[: common_length(one, other)] for one, other in pairwise(contexts)}
         for ids in sorted(shared, key=len):
             self._compute(ids)
@@ -220,19 +171,24 @@ class TransformersBackend:
             rows, _ = self._prefill([ids], 0)
             self._prefixes.add(ids, rows.store[:, :, 0])
 
-    def _prefill(self, contexts: list[Ids], room: int) -> tuple[_Rows, torch.Tensor]:
-        """Return the contexts' keys and values, with room for more, and their last logits."""
+    def _prefill(self, contexts: list[Ids], room: int) -> tuple[Rows, torch.Tensor]:
+        """Return the contexts' keys and values, with room for more tokens, and their last logits.
+
+        A context that comes again is computed once and then copied.
+        """
         device = self.model.device
-        kept = [self._prefixes.pieces(ids[:-1]) for ids in contexts]
+        row_of: dict[Ids, int] = {}
+        sources = [row_of.setdefault(ids, len(row_of)) for ids in contexts]
+        kept = [self._prefixes.pieces(ids[:-1]) for ids in row_of]
         starts = [sum(piece.shape[3] for piece in pieces) for pieces in kept]
-        fresh = [ids[start:] for ids, start in zip(contexts, starts, strict=True)]
+        fresh = [ids[start:] for ids, start in zip(row_of, starts, strict=True)]
         past, width = max(starts), max(map(len, fresh))
         layers, _, heads, _, dim = self._empty.shape
         size = past + width + room
-        store = self._empty.new_empty(layers, 2, len(contexts), heads, size, dim)
-        seen = torch.ones(len(contexts), size, dtype=torch.bool)
-        tokens = torch.zeros(len(contexts), width, dtype=torch.long)
-        positions = torch.zeros(len(contexts), width, dtype=torch.long)
+        store = self._arena.tensor(layers, 2, len(contexts), heads, size, dim)
+        seen = torch.ones(len(row_of), size, dtype=torch.bool)
+        tokens = torch.zeros(len(row_of), width, dtype=torch.long)
+        positions = torch.zeros(len(row_of), width, dtype=torch.long)
         for row, (pieces, start, new) in enumerate(zip(kept, starts, fresh, strict=True)):
             column = past - start
             store[:, :, row, :, :column] = 0  # any finite number: it gets no weight
@@ -244,7 +200,7 @@ class TransformersBackend:
             seen[row, past : past + width - len(new)] = False
             tokens[row, width - len(new) :] = torch.tensor(new)
             positions[row, width - len(new) :] = torch.arange(start, start + len(new))
-        rows = _Rows(store, seen.to(device), past)
+        rows = Rows(store, seen.to(device), past)
         logits = self.model(
             input_ids=tokens.to(device),
             attention_mask=rows.seen[:, : past + width],
@@ -253,9 +209,11 @@ class TransformersBackend:
             logits_to_keep=1,
         ).logits[:, -1]
         self.usage.tokens_computed += sum(map(len, fresh))
+        if len(row_of) < len(contexts):
+            rows, logits = rows.take(sources), logits[sources]
         return rows, logits
 
-    def _decode(self, replies: list[_Reply], rows: _Rows, logits: torch.Tensor) -> None:
+    def _decode(self, replies: list[_Reply], rows: Rows, logits: torch.Tensor) -> None:
         """Complete the replies, one to each row, and keep their keys and values."""
         device = logits.device
         heat = torch.tensor([[reply.request.temperature] for reply in replies], device=device)
@@ -275,16 +233,15 @@ class TransformersBackend:
                     reply.logprobs.append(logprob)
                     reply.entropies.append(entropy)
             going = [row for row, reply in enumerate(replies) if not reply.done]
-            if len(going) <= len(replies) // 2:
+            if len(going) <= len(replies) // 4:
                 for row, reply in enumerate(replies):
                     if reply.done:
                         self._keep(reply, rows, row, step)
                 if not going:
                     break
-                left = torch.tensor(going, device=device)
-                rows, replies = rows.select(left), [replies[row] for row in going]
+                rows, replies = rows.take(going), [replies[row] for row in going]
                 heat, position, draws, tokens = (
-                    part[left] for part in (heat, position, draws, tokens)
+                    part[going] for part in (heat, position, draws, tokens)
                 )
             logits = self.model(
                 input_ids=tokens[:, None],
@@ -293,7 +250,7 @@ class TransformersBackend:
                 past_key_values=rows.cache,
             ).logits[:, -1]
 
-    def _keep(self, reply: _Reply, rows: _Rows, row: int, step: int) -> None:
+    def _keep(self, reply: _Reply, rows: Rows, row: int, step: int) -> None:
         """Keep a finished reply's keys and values, without the last token's: nobody needed them."""
         end = rows.length - step + len(reply.ids) - 1
         self._prefixes.add(

@@ -1,8 +1,15 @@
 import asyncio
+import copy
+import random
+from functools import cache
+from itertools import accumulate, islice, pairwise
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from hpl_gym.agents.backends.prefixes import Prefixes, common_length
 from hpl_gym.agents.backends.request import Request
 from hpl_gym.agents.backends.transformers import TransformersBackend
 from hpl_gym.agents.chat import ChatEncoder
@@ -22,6 +29,11 @@ def requests(temperature, count=12):
     return made
 
 
+@cache
+def double():
+    return copy.deepcopy(model()).double()
+
+
 def run(backend, some):
     async def together():
         return await asyncio.gather(*(backend.generate(one) for one in some))
@@ -29,17 +41,41 @@ def run(backend, some):
     return asyncio.run(together())
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_batching_and_kept_prefixes_do_not_change_replies(temperature):
-    some = requests(temperature)
-    alone = [run(TransformersBackend(model()), [one])[0] for one in some]
-    backend = TransformersBackend(model(), max_batch=5)
-    for _ in range(2):  # the second time from kept prefixes
-        together = run(backend, some)
-        assert [one.ids for one in together] == [one.ids for one in alone]
-        for one, other in zip(together, alone, strict=True):
-            assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
-            assert one.entropies == pytest.approx(other.entropies, abs=1e-4)
+def tree_of_requests(seed, count):
+    """Requests at the nodes of a random tree of contexts, some for the same context."""
+    rng, most = random.Random(seed), len(tokenizer())
+    contexts = [tuple(rng.randrange(5, most) for _ in range(rng.randrange(1, 150)))]
+    while len(contexts) < count:
+        context = rng.choice(contexts)
+        cut = rng.choice([len(context), rng.randrange(1, len(context) + 1)])
+        more = rng.choice([0, 1, 3, 20, 70])
+        contexts.append(context[:cut] + tuple(rng.randrange(5, most) for _ in range(more)))
+    return [
+        Request(ids, (len(ids),), rng.getrandbits(60), rng.choice([0.0, 0.7, 1.0]), limit, 4)
+        for ids in contexts
+        for limit in [rng.randrange(1, 24)]
+    ]
+
+
+@given(st.integers(0, 2**32), st.sampled_from([1, 2, 5, 64]), st.sampled_from([0, 60_000, 2**30]))
+@settings(max_examples=30, deadline=None)
+def test_a_reply_depends_on_its_request_alone(seed, max_batch, cache_bytes):
+    some = tree_of_requests(seed, 12)
+    alone = [run(TransformersBackend(double()), [one])[0] for one in some]
+    backend = TransformersBackend(double(), max_batch=max_batch, cache_bytes=cache_bytes)
+    rng = random.Random(seed)
+    for _ in range(2):  # the second time with whatever is kept
+        order = rng.sample(range(len(some)), len(some))
+        together = run(backend, [some[place] for place in order])
+        assert together == [alone[place] for place in order]
+        assert backend._prefixes.nbytes <= cache_bytes
+
+
+def test_batches_have_the_contexts_of_like_length_and_replies_stay_with_their_requests():
+    made = [*tree_of_requests(1, 30), *tree_of_requests(2, 30)]
+    alone = [run(TransformersBackend(double()), [one])[0] for one in made]
+    assert run(TransformersBackend(double()), made) == alone
+    assert len({len(one.ids) for one in alone}) > 5  # rows were dropped on the way
 
 
 def test_greedy_equals_generate_of_the_library():
@@ -85,6 +121,77 @@ def test_a_shared_context_is_computed_once_and_the_next_turn_only_adds():
     assert backend.usage.tokens_computed == context + new + 1  # the reply's last token is not kept
 
 
+def distinct_tokens(contexts):
+    """Return the number of nodes of the trie of `contexts`."""
+    ordered = sorted(set(contexts))
+    shared = sum(common_length(one, other) for one, other in pairwise(ordered))
+    return sum(map(len, ordered)) - shared
+
+
+def undecoded_tokens(contexts, replies):
+    """Return how many of them decoding does not leave the keys and values of."""
+
+    def nodes(ids):
+        return accumulate(ids, lambda node, token: hash((node, token)), initial=0)
+
+    decoded = set()
+    for context, reply in zip(contexts, replies, strict=True):
+        decoded.update(islice(nodes(reply), len(context) + 1, len(reply)))
+    return len({node for context in contexts for node in islice(nodes(context), 1, None)} - decoded)
+
+
+def explore(backend, turns=6, rollouts=5):
+    """Ask what an exploration asks: branches off every expert step, rollouts off their ends.
+
+    Returns the contexts asked about, and each with its reply.
+    """
+    encoder = ChatEncoder(tokenizer(), PROMPT)
+    agent = LanguageModelAgent(backend, encoder, temperature=1.0, max_new_tokens=6)
+    contexts, replies = [], []
+
+    async def play(talk, seed, end):
+        while len(talk.turns) < end:
+            reply = await agent.act(talk, seed)
+            contexts.append(encoder.encode(talk, ask=True).ids)
+            replies.append(contexts[-1] + reply.token_ids)
+            seen = f"cabinet {len(reply.token_ids)} {reply.text[:5]}"
+            talk = talk.add(reply.text, seen, reply.token_ids)
+        return talk
+
+    async def branch(task, start):
+        steps = [("go to a mug", f"cabinet {k} " + "the shelf. " * k) for k in range(start)]
+        talk = conversation(*steps, task_id=task)
+        ends = [await play(talk, 0, min(start + 2, turns)), talk]
+        await asyncio.gather(*(play(end, m, turns) for end in ends for m in range(rollouts)))
+
+    async def everything():
+        await asyncio.gather(*(branch(task, k) for task in "ab" for k in range(turns)))
+
+    asyncio.run(everything())
+    return contexts, replies
+
+
+def test_an_exploration_computes_each_shared_prefix_once():
+    backend = TransformersBackend(double(), max_batch=20)
+    contexts, replies = explore(backend)
+    needed = undecoded_tokens(contexts, replies)
+    assert needed < distinct_tokens(contexts) < backend.usage.tokens_in / 5
+    assert needed <= backend.usage.tokens_computed <= 1.2 * needed
+    without = TransformersBackend(double(), max_batch=20, cache_bytes=0)
+    assert sorted(explore(without)[1]) == sorted(replies)
+    assert without.usage.tokens_computed > 2 * backend.usage.tokens_computed
+
+
+def test_contexts_in_one_batch_share_what_they_have_in_common():
+    beginning = tuple(range(5, 205))
+    ends = [(7,), (8, 9), tuple(range(5, 105)), (*range(5, 95), 250), ()]
+    some = [Request(beginning + end, (), 0, 1.0, 3, 4) for end in ends for _ in range(2)]
+    backend = TransformersBackend(model(), cache_bytes=0)
+    run(backend, some)
+    assert distinct_tokens([one.ids for one in some]) == 200 + 1 + 2 + 100 + 1
+    assert backend.usage.tokens_computed == 200 + 1 + 2 + 100 + 1 + 1  # the last of `beginning`
+
+
 def test_sampling_follows_the_distribution():
     (one,) = requests(1.0, 1)
     scores = torch.softmax(model()(input_ids=torch.tensor([one.ids])).logits[0, -1], dim=-1)
@@ -96,13 +203,60 @@ def test_sampling_follows_the_distribution():
     assert abs(share - expected) < 4 * (expected * (1 - expected) / len(draws)) ** 0.5
 
 
-def test_old_prefixes_are_dropped():
+def states(ids, wide=3):
+    """Keys and values that tell which prefix each of them belongs to."""
+    numbers = [float(hash(ids[: end + 1])) for end in range(len(ids))]
+    return torch.tensor(numbers, dtype=torch.float64).view(1, 1, 1, -1, 1).expand(2, 2, 1, -1, wide)
+
+
+sequences = st.lists(st.integers(0, 2), min_size=1, max_size=9).map(tuple)
+
+
+@given(st.lists(st.tuples(sequences, st.integers(0, 40)), max_size=25))
+def test_the_trie_holds_what_was_added_and_drops_what_was_used_least_recently(steps):
+    kept = Prefixes(states((0,))[:, :, :, :0].clone())
+    token = 2 * 2 * 3 * 8
+    added = []
+    for ids, limit in steps:
+        before = kept.length(ids)
+        kept.add(ids, states(ids)[:, :, :, before // 2 :])
+        added.append(ids)
+        assert kept.length(ids) == len(ids)
+        for one in added:
+            length = kept.length(one)
+            found = torch.cat([states((0,))[:, :, :, :0], *kept.pieces(one)], dim=3)
+            assert torch.equal(found, states(one)[:, :, :, :length])
+        held = {one[:end] for one in added for end in range(1, kept.length(one) + 1)}
+        assert kept.nbytes == token * len(held)
+        kept.pieces(ids)
+        kept.shrink(limit * token)
+        assert kept.nbytes <= limit * token
+        if limit >= len(ids):
+            assert kept.length(ids) == len(ids)  # used last, dropped last
+
+
+def test_memory_of_kept_prefixes_is_bounded_and_freed():
     backend = TransformersBackend(model(), cache_bytes=50_000)
     run(backend, requests(0.0))
-    held = [sum(layer.nbytes for layer in prefix) for prefix in backend._prefixes.values()]
-    assert 0 < len(held) < 12
-    assert sum(held) <= 50_000
-    assert backend._kept == sum(held)
+    pieces = [node.states for node in backend._prefixes._nodes]
+    assert pieces
+    assert backend._prefixes.nbytes == sum(piece.nbytes for piece in pieces) <= 50_000
+    assert all(piece.untyped_storage().nbytes() == piece.nbytes for piece in pieces)
+
+
+def test_a_backend_outlives_an_interrupted_loop():
+    backend = TransformersBackend(model())
+    one, two = requests(0.0, 2)
+
+    async def interrupted():
+        asking = asyncio.ensure_future(backend.generate(one))
+        await asyncio.sleep(0)
+        asking.cancel()
+
+    asyncio.run(interrupted())
+    (expected,) = run(TransformersBackend(model()), [two])
+    assert run(backend, [two]) == [expected]
+    assert backend.usage.calls == 1
 
 
 def test_an_error_reaches_every_asker():

@@ -1,5 +1,6 @@
 """The whole method, end to end, very small, through the command line."""
 
+import asyncio
 import json
 import shutil
 
@@ -7,6 +8,7 @@ import pytest
 from safetensors.torch import load_file
 
 from hpl_gym.trainers import cli
+from hpl_gym.trainers.cluster import Cluster
 from hpl_gym.trainers.config import load_config
 from hpl_gym.trainers.records import read_records
 from hpl_gym.trainers.rollout import Simulator, replay
@@ -86,20 +88,42 @@ def test_values_are_means_of_rollouts_and_each_state_is_valued_once(run):
         assert one["value"] == sum(one["rewards"]) / 2
 
 
-@pytest.mark.parametrize("keep", [0, 7])
-def test_exploration_goes_on_after_a_kill_with_the_same_bytes(run, tmp_path, keep):
-    copy = tmp_path / "copy"
-    shutil.copytree(run, copy)
-    manifest = copy / "explore/manifest.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"finished": False}))
-    for name in ("values", "trajectories"):
-        path = copy / f"explore/{name}.jsonl"
-        lines = path.read_bytes().splitlines(keepends=True)
-        path.write_bytes(b"".join(lines[:keep]) + lines[keep][:20])
-    assert hpl("explore", "--run", copy) == 0
-    for name in ("values", "trajectories"):
-        file = f"explore/{name}.jsonl"
-        assert (copy / file).read_bytes() == (run / file).read_bytes()
+FILES = ("trajectories", "segments", "values", "groups")
+
+
+def explored_again(run, folder, *arguments):
+    """Explore in a copy of the run; return the files' contents and those of the run."""
+    shutil.copytree(run, folder, ignore=shutil.ignore_patterns("explore", "pairs", "train"))
+    assert hpl("explore", "--run", folder, *arguments) == 0
+    return [
+        [(one / f"explore/{name}.jsonl").read_bytes() for name in FILES] for one in (folder, run)
+    ]
+
+
+def test_exploration_gives_the_same_bytes_at_another_concurrency(run, tmp_path):
+    again, before = explored_again(run, tmp_path / "copy", "explore.concurrency=1")
+    assert again == before
+
+
+def test_exploration_gives_the_same_bytes_on_a_cluster_where_a_worker_dies(
+    run, tmp_path, monkeypatch
+):
+    ray = pytest.importorskip("ray")
+    branches, killed = Cluster.branches, []
+
+    async def deadly(self, expert):
+        work = asyncio.ensure_future(branches(self, expert))
+        if not killed:
+            killed.append(self.workers[0])
+            await self.workers[0].usage.remote()  # it is alive, and at work
+            await asyncio.sleep(0.3)
+            ray.kill(self.workers[0], no_restart=False)
+        return await work
+
+    monkeypatch.setattr(Cluster, "branches", deadly)
+    again, before = explored_again(run, tmp_path / "copy", "--ray", "local")
+    assert again == before
+    assert killed
 
 
 def test_training_again_gives_the_same_weights(run, tmp_path):

@@ -86,31 +86,39 @@ def test_a_record_replays_and_a_changed_one_is_refused():
 def test_values_are_means_and_each_history_is_rolled_out_once():
     simulator, states = play(HARD)
     agent = Chancer(HARD)
-    values = Values(simulator, agent, rollouts=8, seed=3)
-
-    async def ask():
-        return await asyncio.gather(*(values.value(s) for s in (*states, *states)))
-
-    found = asyncio.run(ask())
-    assert found[: len(states)] == found[len(states) :]
-    assert found[len(states) - 1] == 1.0  # the end has its outcome, without rollouts
-    records = values.records()
+    values = Values(simulator, agent, "policy", rollouts=8, seed=3)
+    asyncio.run(values.estimate((*states, *states)))
+    found = [values.value(state) for state in states]
+    assert found[-1] == 1.0  # the end has its outcome, without rollouts
+    records = list(values.records.values())
     assert len(records) == len(states) - 1
     for record, value in zip(records, found, strict=False):
         assert record["value"] == value == sum(record["rewards"]) / 8
     assert len({*agent.asked}) == len(agent.asked)
     assert 0 < found[0] < 1
+    other = Values(simulator, agent, "other policy", rollouts=8, seed=3)
+    asyncio.run(other.estimate(states))
+    assert not other.records.keys() & values.records.keys()
 
 
 def test_values_do_not_depend_on_what_else_is_asked():
     simulator, states = play(HARD)
-    alone = asyncio.run(Values(simulator, Chancer(HARD), 8, 3).value(states[2]))
-    together = Values(simulator, Chancer(HARD), 8, 3)
+    alone = Values(simulator, Chancer(HARD), "policy", 8, 3)
+    together = Values(simulator, Chancer(HARD), "policy", 8, 3)
+    asyncio.run(alone.estimate([states[2]]))
+    asyncio.run(together.estimate(reversed(states)))
+    assert alone.records.items() <= together.records.items()
 
-    async def ask():
-        return await asyncio.gather(*(together.value(state) for state in reversed(states)))
 
-    assert asyncio.run(ask())[len(states) - 1 - 2] == alone
+def test_values_that_are_known_are_not_estimated_again():
+    simulator, states = play(HARD)
+    values = Values(simulator, Chancer(HARD), "policy", 8, 3)
+    asyncio.run(values.estimate(states))
+    agent = Chancer(HARD)
+    again = Values(simulator, agent, "policy", 8, 3, known=values.records)
+    asyncio.run(again.estimate(states))
+    assert again.records == values.records
+    assert not agent.asked
 
 
 def test_slips_are_wrong_and_noted():

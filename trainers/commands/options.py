@@ -44,7 +44,7 @@ def show(title: str, result: dict[str, Any]) -> None:
     """Print a stage's results as a table."""
     table = Table(title=title, show_header=False)
     for key, value in result.items():
-        if key not in {"stage", "config", "packages", "machine", "finished"}:
+        if key not in {"stage", "config", "packages", "machine", "finished", "account", "usage"}:
             text = json.dumps(value) if isinstance(value, dict | list) else str(value)
             table.add_row(key.replace("_", " "), text)
     Console().print(table)

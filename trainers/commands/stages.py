@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
 
 from hpl_gym.trainers.commands.options import ConfigOption, RunOption, Settings, settings_of, show
 
@@ -35,16 +39,27 @@ def sft(
 
 
 def explore(
-    overrides: Settings = None, run: RunOption = DEFAULT_RUN, config: ConfigOption = None
+    overrides: Settings = None,
+    run: RunOption = DEFAULT_RUN,
+    config: ConfigOption = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster: its address, `auto`, or `local` to start one here."),
+    ] = None,
 ) -> None:
     """Explore with the reference policy from every expert step, and value group ends (stage 1).
 
-    Example: `hpl explore --run runs/mine explore.count=100 explore.rollouts=5`
+    Examples: `hpl explore --run runs/mine explore.count=100 explore.rollouts=5`,
+    `hpl explore --run runs/mine "explore.segmenters=[fixed-k, fixed-n, uncertainty, semantic]"`,
+    `hpl explore --run runs/mine --ray auto`
     """
     needs_train_extra()
+    from hpl_gym.trainers.account import account_table
     from hpl_gym.trainers.explore import explore as stage
 
-    show("explore", stage(settings_of(run, config, overrides), run))
+    manifest = stage(settings_of(run, config, overrides), run, ray)
+    show("explore", manifest)
+    Console().print(account_table(manifest))
 
 
 def pairs(

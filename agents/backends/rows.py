@@ -1,0 +1,96 @@
+"""The keys and values of a batch that is being decoded."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+
+class Arena:
+    """Memory that one batch after another uses.
+
+    Copying into memory fresh from the system takes five times as long as into memory used before.
+
+    Args:
+        like: A tensor with the type and device to have.
+    """
+
+    def __init__(self, like: torch.Tensor) -> None:
+        self._memory = like.new_empty(0)
+
+    def tensor(self, *shape: int) -> torch.Tensor:
+        """Return a tensor of any content, in the place of the last one that was asked for."""
+        size = math.prod(shape)
+        if size > len(self._memory):
+            self._memory = self._memory[:0].clone()  # gives back the old before it takes the new
+            self._memory = self._memory.new_empty(size + size // 4)
+        return self._memory[:size].view(shape)
+
+
+class Rows:
+    """Keys and values of several contexts: left-padded to one length, with room to grow.
+
+    Args:
+        store: Memory of shape (layers, 2, most rows, heads, room, dim).
+        seen: Which columns each row attends to, shape (rows, room).
+        length: Columns in use.
+
+    Attributes:
+        cache: What the model reads and extends.
+        bias: What to add to the attention scores of one new token, shape (rows, 1, 1, room).
+    """
+
+    def __init__(self, store: torch.Tensor, seen: torch.Tensor, length: int) -> None:
+        self.store, self.seen = store, seen
+        self.cache = DynamicCache()
+        self.cache.layers = [_Layer(layer, length) for layer in store[:, :, : len(seen)]]
+        self.bias = torch.zeros(seen.shape, dtype=store.dtype, device=store.device)
+        self.bias = self.bias.masked_fill_(~seen, torch.finfo(store.dtype).min)[:, None, None]
+
+    @property
+    def length(self) -> int:
+        """Columns in use."""
+        return int(self.cache.get_seq_length())
+
+    def take(self, sources: list[int]) -> Rows:
+        """Return rows that are copies of the rows `sources`, in the same memory.
+
+        Args:
+            sources: Each row once and then repeated (``[0, 1, 0]``), or fewer, in ascending order.
+        """
+        end = self.length
+        # From the last on when rows are repeated, so that none is written over before it is read.
+        rows = range(len(sources))
+        for row in rows if len(sources) < len(self.seen) else reversed(rows):
+            if row != sources[row]:
+                self.store[:, :, row, :, :end] = self.store[:, :, sources[row], :, :end]
+        return Rows(self.store, self.seen[sources], end)
+
+
+class _Layer(DynamicLayer):
+    """One layer's keys and values, extended in place.
+
+    Args:
+        store: Memory of shape (2, rows, heads, room, dim).
+        length: Columns in use.
+    """
+
+    def __init__(self, store: torch.Tensor, length: int) -> None:
+        super().__init__()
+        self.store = store
+        self.keys, self.values = store[0, :, :, :length], store[1, :, :, :length]
+        self.dtype, self.device, self.is_initialized = store.dtype, store.device, True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        start = self.keys.shape[2]
+        end = start + key_states.shape[2]
+        self.store[0, :, :, start:end] = key_states
+        self.store[1, :, :, start:end] = value_states
+        self.keys, self.values = self.store[0, :, :, :end], self.store[1, :, :, :end]
+        return self.keys, self.values

@@ -1,0 +1,156 @@
+"""Exploration on a Ray cluster: workers hold the environments, and talk to the policies.
+
+The units of work are those of one process, and a reply depends on its request alone, so the files
+are the same. A worker or policy that dies is started again, and what it was doing is done again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+from hpl_gym.agents.backends.request import Completion, Request, Usage
+from hpl_gym.agents.chat import ChatEncoder, load_prompt
+from hpl_gym.agents.language_model import LanguageModelAgent, load_tokenizer
+from hpl_gym.core import HPLGymError, MissingExtraError
+from hpl_gym.trainers.config import Config
+from hpl_gym.trainers.worker import Record, Worker, load_policy
+
+_FOREVER = {"max_restarts": -1, "max_task_retries": -1}
+_DATA = ("HPL_DATA", "HPL_CACHE", "HPL_MYSQL_DSN", "ALFWORLD_DATA", "INTERCODE_DATA")
+_MANY = 10_000  # requests and units that an actor takes at a time
+
+
+class Cluster:
+    """Explores with a worker for every CPU of a cluster, and a policy for every GPU, at least one.
+
+    Args:
+        config: The run's settings; folders in them must be there on every machine.
+        model: The policy's folder, likewise.
+        policy: What tells it from other policies.
+        address: The cluster's address, ``auto`` for the one this machine is in, ``local`` to start
+            one here.
+
+    Attributes:
+        workers: The workers' actors.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        HPLGymError: There is no such cluster.
+    """
+
+    def __init__(self, config: Config, model: Path, policy: str, address: str) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise MissingExtraError(
+                "A cluster needs the ray extra: pip install 'hpl-gym[ray]'."
+            ) from error
+        self._ray = ray
+        variables = {name: os.environ[name] for name in _DATA if name in os.environ}
+        try:
+            ray.init(
+                address=None if address == "local" else address,
+                runtime_env={"env_vars": variables},
+                log_to_driver=False,
+                logging_level="error",
+            )
+        except (ConnectionError, ValueError) as error:
+            raise HPLGymError(
+                f"There is no Ray cluster at {address!r}: start one with `ray start --head`, or "
+                "use --ray local."
+            ) from error
+        model = model.resolve()
+        resources = ray.cluster_resources()
+        gpus = int(resources.get("GPU", 0))
+        server = ray.remote(**_FOREVER, max_concurrency=_MANY, num_cpus=0, num_gpus=min(1, gpus))
+        self._policies = [server(_Policy).remote(config, model) for _ in range(max(1, gpus))]
+        worker = ray.remote(**_FOREVER, max_concurrency=_MANY, num_cpus=1)
+        self.workers = [
+            worker(_Worker).remote(
+                config, model, policy, self._policies[number % len(self._policies)]
+            )
+            for number in range(max(1, int(resources.get("CPU", 1))))
+        ]
+        self._turns = cycle(self.workers)
+
+    async def branches(self, expert: Record) -> list[Record]:
+        """See `Worker.branches`."""
+        found: list[Record] = await next(self._turns).branches.remote(expert)
+        return found
+
+    async def groups(
+        self,
+        expert: Record,
+        branches: Sequence[Record],
+        spans: Mapping[str, Sequence[Any]],
+        known: Mapping[str, Record],
+    ) -> tuple[list[Record], list[Record]]:
+        """See `Worker.groups`."""
+        worker = next(self._turns)
+        found: tuple[list[Record], list[Record]] = await worker.groups.remote(
+            expert, branches, spans, dict(known)
+        )
+        return found
+
+    async def usage(self) -> dict[str, float]:
+        """Return the sums over the cluster; see `Worker.usage`."""
+        total = Counter[str]()
+        for actor in (*self._policies, *self.workers):
+            total += Counter(await actor.usage.remote())
+        return dict(total)
+
+    async def close(self) -> None:
+        """End the workers and policies, and the cluster if it was started here."""
+        self._ray.shutdown()
+
+
+class _Policy:
+    """An actor with the model."""
+
+    def __init__(self, config: Config, model: Path) -> None:
+        self._backend = load_policy(config, model).backend
+
+    async def generate(self, request: Request) -> Completion:
+        return await self._backend.generate(request)
+
+    async def usage(self) -> dict[str, float]:
+        done = self._backend.usage
+        return {"prefill": done.tokens_computed, "model_seconds": done.seconds}
+
+
+class _Remote:
+    """The backend that asks such an actor."""
+
+    def __init__(self, policy: Any) -> None:
+        self._policy = policy
+        self.usage = Usage()  # is counted at the policy
+
+    async def generate(self, request: Request) -> Completion:
+        answer: Completion = await self._policy.generate.remote(request)
+        return answer
+
+    async def close(self) -> None:
+        pass
+
+
+class _Worker:
+    """An actor with environments."""
+
+    def __init__(self, config: Config, model: Path, name: str, policy: Any) -> None:
+        encoder = ChatEncoder(load_tokenizer(model), load_prompt(config.prompt))
+        agent = LanguageModelAgent(_Remote(policy), encoder, max_new_tokens=config.max_new_tokens)
+        self._worker = Worker(config, agent, name)
+
+    async def branches(self, expert: Record) -> list[Record]:
+        return await self._worker.branches(expert)
+
+    async def groups(self, *arguments: Any) -> tuple[list[Record], list[Record]]:
+        return await self._worker.groups(*arguments)
+
+    async def usage(self) -> dict[str, float]:
+        return await self._worker.usage()

@@ -1,0 +1,199 @@
+"""What is done for one expert trajectory in exploration: its branches, then its groups' values."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hpl_gym.agents.language_model import LanguageModelAgent, load_agent
+from hpl_gym.trainers.config import Config
+from hpl_gym.trainers.rollout import (
+    Simulator,
+    State,
+    cost,
+    repeated,
+    replay,
+    retrace,
+    rollout,
+    turn_record,
+)
+from hpl_gym.trainers.segment import Span
+from hpl_gym.trainers.value import Values, draw
+
+Record = dict[str, Any]
+
+
+def load_policy(config: Config, model: Path) -> LanguageModelAgent:
+    """Return the agent that explores: the model in a folder, as the settings have it."""
+    return load_agent(
+        model,
+        prompt=config.prompt,
+        max_new_tokens=config.max_new_tokens,
+        device=config.device,
+        backend=config.backend,
+    )
+
+
+class Worker:
+    """Explores expert trajectories, any number at a time; where it runs changes nothing.
+
+    Args:
+        config: The run's settings.
+        agent: The reference policy.
+        policy: What tells it from other policies.
+    """
+
+    def __init__(self, config: Config, agent: LanguageModelAgent, policy: str) -> None:
+        settings = config.explore
+        self._config = config
+        self._agent = agent.at_temperature(settings.temperature)
+        self._valuer = agent.at_temperature(settings.value_temperature)
+        self._policy = f"{policy} {settings.value_temperature}"
+        self._env_seconds = 0.0
+
+    async def branches(self, expert: Record) -> list[Record]:
+        """Let the policy go on from every state of an expert trajectory.
+
+        Returns:
+            A record for each step of the expert's.
+        """
+        records, _ = await repeated(partial(self._branches, expert))
+        return records
+
+    async def groups(
+        self,
+        expert: Record,
+        branches: Sequence[Record],
+        spans: Mapping[str, Sequence[Span]],
+        known: Mapping[str, Record],
+    ) -> tuple[list[Record], list[Record]]:
+        """Value the ends of the expert's action groups and of the policy's own.
+
+        Args:
+            expert: The expert trajectory.
+            branches: Its branches.
+            spans: The groups of each segmenter.
+            known: Values that need not be estimated again.
+
+        Returns:
+            The values, and the groups of all segmenters.
+        """
+        both, _ = await repeated(partial(self._groups, expert, branches, spans, known))
+        return both
+
+    async def usage(self) -> dict[str, float]:
+        """Return what backend and environments have done so far in this process.
+
+        Returns:
+            `prefill` (context tokens computed), `model_seconds` and `env_seconds`.
+        """
+        done = self._agent.backend.usage
+        return {
+            "prefill": done.tokens_computed,
+            "model_seconds": done.seconds,
+            "env_seconds": self._env_seconds,
+        }
+
+    async def close(self) -> None:
+        """End the policy's backend."""
+        await self._agent.backend.close()
+
+    async def _branches(self, expert: Record) -> list[Record]:
+        simulator = self._simulator()
+        states = replay(simulator, expert)
+        seed = self._config.seed
+        # A branch is the first of its state's M rollouts.
+        branches = await asyncio.gather(
+            *(
+                rollout(simulator, self._agent, state, seed=draw(seed, state, 0))
+                for state in states[:-1]
+            )
+        )
+        self._env_seconds += simulator.seconds
+        bounds = self._bounds(states[-1])
+        return [
+            self._branch(expert["key"], start, own, bounds) for start, own in enumerate(branches)
+        ]
+
+    def _bounds(self, state: State) -> tuple[int, ...]:
+        """Return where the turns of a state's history begin and end in its tokens."""
+        return self._agent.encoder.encode(state.conversation, ask=False).bounds
+
+    def _branch(
+        self, expert: str, start: int, states: Sequence[State], bounds: Sequence[int]
+    ) -> Record:
+        entropies = states[1].reply.entropies if states[1].reply else ()
+        return {
+            "key": f"{expert}#{start}",
+            "expert": expert,
+            "start": start,
+            "turns": [turn_record(state.conversation) for state in states[1:]],
+            "reward": states[-1].reward,
+            "success": states[-1].success,
+            "entropy": round(sum(entropies) / max(1, len(entropies)), 6),
+            "winner_tokens": [bounds[2 * start], bounds[-1]],
+            "bounds": self._bounds(states[-1])[2 * start :],
+            **cost(states[1:]),
+        }
+
+    async def _groups(
+        self,
+        expert: Record,
+        branches: Sequence[Record],
+        spans: Mapping[str, Sequence[Span]],
+        known: Mapping[str, Record],
+    ) -> tuple[list[Record], list[Record]]:
+        simulator = self._simulator()
+        states = replay(simulator, expert)
+        longest: dict[int, int] = {}
+        for start, stop in (span for one in spans.values() for span in one):
+            longest[start] = max(longest.get(start, 0), stop - start)
+        own = {
+            start: retrace(simulator, states[start], branches[start]["turns"][:length])
+            for start, length in sorted(longest.items())
+        }
+        same = self._config.explore.temperature == self._config.explore.value_temperature
+        first = {
+            state.conversation.digest: branch["reward"]
+            for state, branch in zip(states, branches, strict=False)
+        }
+        values = Values(
+            simulator,
+            self._valuer,
+            self._policy,
+            self._config.explore.rollouts,
+            self._config.seed,
+            known,
+            first if same else None,
+        )
+        groups = [(name, *span) for name, one in spans.items() for span in one]
+
+        def loser(start: int, stop: int) -> tuple[State, int]:
+            turns = min(stop - start, len(own[start]) - 1)
+            return own[start][turns], branches[start]["bounds"][2 * turns - 1]
+
+        await values.estimate(
+            state for _, start, stop in groups for state in (states[stop], loser(start, stop)[0])
+        )
+        bounds = self._bounds(states[-1])
+        self._env_seconds += simulator.seconds
+        return list(values.records.values()), [
+            {
+                "key": f"{name}:{expert['key']}#{start}-{stop}",
+                "segmenter": name,
+                "expert": expert["key"],
+                "start": start,
+                "stop": stop,
+                "winner": values.value(states[stop]),
+                "loser": values.value(loser(start, stop)[0]),
+                "winner_tokens": [bounds[2 * start], bounds[2 * stop - 1]],
+                "loser_tokens": [bounds[2 * start], loser(start, stop)[1]],
+            }
+            for name, start, stop in groups
+        ]
+
+    def _simulator(self) -> Simulator:
+        return Simulator(*self._config.env.make(self._config.experts.split))
