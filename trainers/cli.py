@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
 from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.commands import data, evaluation, play, quickstart, sql_server, stages
-from hpl_gym.trainers.progress import console
+from hpl_gym.trainers.progress import Mode, console, set_mode
 
 app = typer.Typer(
     name="hpl",
-    help="Hierarchical Preference Learning for language-model agents, from experts to results.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def options(
+    progress: Annotated[
+        Mode, typer.Option(help="How progress is shown: bars, a JSON line now and then, or not.")
+    ] = "bar",
+) -> None:
+    """Hierarchical Preference Learning for language-model agents, from experts to results."""
+    set_mode(progress)
+
+
 app.command()(quickstart.quickstart)
 app.add_typer(data.app, name="data")
 app.command()(play.play)

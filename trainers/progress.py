@@ -1,12 +1,15 @@
-"""Progress bars with rate and time left."""
+"""Progress on standard error: bars with rate and time left, JSON lines, or nothing."""
 
 from __future__ import annotations
 
+import json
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +23,8 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
+Mode = Literal["bar", "json", "quiet"]
+
 console = Console(stderr=True)
 
 
@@ -28,10 +33,14 @@ def _rate(task: Task) -> float:
     return (task.completed - task.fields["before"]) / (task.elapsed or 1e-9)
 
 
-def _left(task: Task) -> str:
+def _seconds_left(task: Task) -> int | None:
     rate = _rate(task)
-    seconds = round((task.total - task.completed) / rate) if rate and task.total else 0
-    return f"{seconds // 60}:{seconds % 60:02d} left" if rate else "-:-- left"
+    return round((task.total - task.completed) / rate) if rate and task.total else None
+
+
+def _left(task: Task) -> str:
+    seconds = _seconds_left(task)
+    return "-:-- left" if seconds is None else f"{seconds // 60}:{seconds % 60:02d} left"
 
 
 class _Rate(ProgressColumn):
@@ -45,13 +54,18 @@ class _Left(ProgressColumn):
         return Text(_left(task))
 
 
-class _Note(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(task.fields["note"], no_wrap=True, overflow="ellipsis")
+class _Screen(Progress):
+    """A bar, and its note on a line of its own."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            if task.fields["note"]:
+                yield Text(f"  {task.fields['note']}", no_wrap=True, overflow="ellipsis")
 
 
 class Bar:
-    """A running bar; `advance` moves it, `note` sets the text behind it.
+    """A running bar; `advance` moves it, `note` sets the text below it.
 
     Where standard error is no terminal, a line is printed twice a minute instead.
     """
@@ -63,15 +77,46 @@ class Bar:
     def advance(self, amount: int = 1) -> None:
         """Move on by `amount`."""
         self._progress.advance(self._task, amount)
-        if not console.is_terminal and time.monotonic() - self._printed > 30:
+        if time.monotonic() - self._printed > (10 if _mode == "json" else 30):
             self._printed = time.monotonic()
-            task = self._progress.tasks[self._task]
+            self.report()
+
+    def note(self, text: str) -> None:
+        """Show `text` below the bar."""
+        self._progress.update(self._task, note=text)
+
+    def report(self) -> None:
+        """Print a line, where no bar is shown."""
+        task = self._progress.tasks[self._task]
+        if _mode == "json":
+            line = {
+                "stage": task.description,
+                "done": int(task.completed),
+                "total": task.total,
+                "per_second": round(_rate(task), 4),
+                "seconds": round(task.elapsed or 0.0, 1),
+                "seconds_left": _seconds_left(task),
+                "note": task.fields["note"],
+            }
+            print(json.dumps(line), file=sys.stderr, flush=True)
+        elif _mode == "bar" and not console.is_terminal:
             done = f"{task.description} {task.completed:.0f}/{task.total or '?'}"
             console.print(f"{done}, {_left(task)}, {task.fields['note']}", highlight=False)
 
-    def note(self, text: str) -> None:
-        """Show `text` behind the bar."""
-        self._progress.update(self._task, note=text)
+
+_mode: Mode = "bar"
+
+
+def set_mode(mode: Mode) -> None:
+    """Choose how progress is shown from now on: ``bar``, ``json`` (lines) or ``quiet``."""
+    global _mode
+    _mode = mode
+
+
+def heading(text: str) -> None:
+    """Show where in a longer command it is, where bars are shown."""
+    if _mode == "bar":
+        console.rule(text, align="left")
 
 
 @contextmanager
@@ -84,15 +129,18 @@ def bar(title: str, total: int | None, done: int = 0) -> Iterator[Bar]:
         done: How many were done before (on resume).
     """
     whole = Column(no_wrap=True)
-    with Progress(
+    with _Screen(
         TextColumn("{task.description:<20}"),
         BarColumn(bar_width=12),
         MofNCompleteColumn(table_column=whole),
         _Rate(table_column=whole),
         TimeElapsedColumn(table_column=whole),
         _Left(table_column=whole),
-        _Note(),
         console=console,
+        disable=_mode != "bar",
     ) as progress:
         task = progress.add_task(title, total=total, completed=done, note="", before=done)
-        yield Bar(progress, task)
+        shown = Bar(progress, task)
+        yield shown
+        if _mode == "json":
+            shown.report()

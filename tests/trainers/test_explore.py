@@ -6,11 +6,12 @@ import random
 
 import pytest
 
+from hpl_gym.agents.backends.openai import ChatAnswer
 from hpl_gym.agents.backends.request import Completion, Usage
 from hpl_gym.agents.chat import ChatEncoder
 from hpl_gym.agents.language_model import LanguageModelAgent
 from hpl_gym.trainers import explore as module
-from hpl_gym.trainers import records
+from hpl_gym.trainers import records, segmenters, semantic
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.explore import explore
 from hpl_gym.trainers.preferences import make_pairs
@@ -248,6 +249,44 @@ def test_pairs_and_why_others_were_dropped(run):
             assert text.startswith(record["turns"][pair["start"]]["reply"])
     with pytest.raises(StageError, match="seed was 0, is 1"):
         explore(config.model_copy(update={"seed": 1}), run)
+
+
+class Chat:
+    """A chat model that divides a transcript in two, if it has four turns."""
+
+    def __init__(self):
+        self.usage = Usage()
+
+    async def complete(self, messages, **options):
+        self.usage.calls += 1
+        turns = messages[1]["content"].count("   -> ")
+        spans = [{"start": 1, "end": 2, "name": "go"}, {"start": 3, "end": turns, "name": "bring"}]
+        return ChatAnswer(json.dumps(spans) if turns == 4 else "I would rather not.", 7, 3)
+
+    async def close(self):
+        pass
+
+
+def test_a_language_model_may_cut(run, monkeypatch, tmp_path):
+    chat = Chat()
+    monkeypatch.setattr(segmenters, "_client", lambda model: chat)
+    def rules(record, env_id):
+        return [(0, 1), (1, len(record["turns"]))]
+
+    monkeypatch.setattr(segmenters, "subtasks", rules)
+    monkeypatch.setattr(semantic, "subtasks", rules)
+    config = settings(segmenters=("semantic",), semantic="a-model")
+    manifest = explore(config, run)
+    # The two transcripts are asked about once, with a repair of the unusable answer.
+    assert chat.usage.calls == 3
+    assert manifest["usage"]["external_calls"] == 3
+    for one in read_records(run / "explore/segments.jsonl"):
+        usable = one["key"].endswith("easy")
+        assert one["semantic"] == ("model" if usable else "fallback")
+        assert one["spans"]["semantic"] == ([[0, 2], [2, 4]] if usable else [[0, 1], [1, 7]])
+    by_rules = explore(settings(segmenters=("semantic",)), make_run(tmp_path / "rules"))
+    assert chat.usage.calls == 3
+    assert "external_calls" not in by_rules["usage"]
 
 
 def test_other_experts_or_weights_are_refused(run):

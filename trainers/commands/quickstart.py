@@ -15,7 +15,7 @@ from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.commands.evaluation import success_table
 from hpl_gym.trainers.commands.options import Settings, settings_of
 from hpl_gym.trainers.commands.stages import needs_train_extra
-from hpl_gym.trainers.progress import console
+from hpl_gym.trainers.progress import heading
 from hpl_gym.trainers.records import write_json
 
 TASKS = {"alfworld": "games", "webshop": "goals", "intercode-sql": "questions"}
@@ -80,9 +80,9 @@ def quickstart(
         }.items(),
         1,
     ):
-        console.rule(f"{number} of 6: {name}", align="left")
+        heading(f"{number} of 6: {name}")
         stages[name] = stage(config, run)
-    console.rule("6 of 6: eval", align="left")
+    heading("6 of 6: eval")
     results = {
         label: evaluate(config, run, agent, label.lower())
         for label, agent in {
