@@ -88,12 +88,11 @@ class Cluster:
         expert: Record,
         branches: Sequence[Record],
         spans: Mapping[str, Sequence[Any]],
-        known: Mapping[str, Record],
     ) -> tuple[list[Record], list[Record]]:
         """See `Worker.groups`."""
         worker = next(self._turns)
         found: tuple[list[Record], list[Record]] = await worker.groups.remote(
-            expert, branches, spans, dict(known)
+            expert, branches, spans
         )
         return found
 

@@ -41,7 +41,6 @@ class Workers(Protocol):
         expert: Record,
         branches: Sequence[Record],
         spans: Mapping[str, Sequence[Any]],
-        known: Mapping[str, Record],
     ) -> tuple[list[Record], list[Record]]:
         """See `Worker.groups`."""
 
@@ -152,11 +151,7 @@ async def _value(
     workers: Workers,
 ) -> None:
     """Write the groups of all experts, and the values that they need."""
-    stage.keys("values")
-    known: dict[str, dict[str, Record]] = defaultdict(dict)
-    for value in read_records(stage.folder / "values.jsonl"):
-        known[value["task_id"]][value["key"]] = value
-    finished = stage.keys("groups")
+    known, finished = stage.keys("values"), stage.keys("groups")
 
     def is_done(expert: Record) -> bool:
         name, own = list(spans[expert["key"]].items())[-1]
@@ -167,10 +162,10 @@ async def _value(
     done = Counter[str]()
 
     async def work(expert: Record) -> tuple[list[Record], list[Record]]:
-        key, own = expert["key"], known[expert["task_id"]]
-        values, groups = await workers.groups(expert, branches[key], spans[key], own)
+        key = expert["key"]
+        values, groups = await workers.groups(expert, branches[key], spans[key])
         done["values"] += len(values)
-        done["calls"] += sum(one["calls"] for one in values if one["key"] not in own)
+        done["calls"] += sum(one["calls"] for one in values)
         done["pairs"] += sum(one["winner"] - one["loser"] > config.pairs.min_gap for one in groups)
         progress.advance()
         progress.note(f"{done['values']} values, {done['pairs']} pairs, {done['calls']} calls")
@@ -178,10 +173,9 @@ async def _value(
 
     def write(expert: Record, both: tuple[list[Record], list[Record]]) -> None:
         values, groups = both
-        own = known[expert["task_id"]]
-        fresh = [one for one in values if one["key"] not in own]
+        fresh = [one for one in values if one["key"] not in known]
         stage.append("values", *fresh)
-        own.update((one["key"], one) for one in fresh)
+        known.update(one["key"] for one in fresh)
         stage.append("groups", *(one for one in groups if one["key"] not in finished))
 
     with bar("explore values", len(experts), len(experts) - len(left)) as progress:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -106,7 +106,13 @@ class Simulator:
 
 
 async def rollout(
-    simulator: Simulator, agent: Agent, state: State, *, turns: int | None = None, seed: int = 0
+    simulator: Simulator,
+    agent: Agent,
+    state: State,
+    *,
+    turns: int | None = None,
+    seed: int = 0,
+    meet: Mapping[str, Awaitable[list[State]]] | None = None,
 ) -> list[State]:
     """Let `agent` go on from `state`.
 
@@ -116,6 +122,8 @@ async def rollout(
         state: Where to begin.
         turns: How many turns at most; None goes on to the end.
         seed: Seed of the agent's sampling.
+        meet: Other rollouts of this agent and seed, by their first states' histories. One that
+            comes to such a state would go on just like it, and waits for it instead.
 
     Returns:
         The states reached, `state` first.
@@ -124,7 +132,47 @@ async def rollout(
     while not states[-1].over and (turns is None or len(states) <= turns):
         reply = await agent.act(states[-1].conversation, seed)
         states.append(simulator.step(states[-1], reply))
+        if meet and states[-1].conversation.digest in meet:
+            return states + (await meet[states[-1].conversation.digest])[1:]
     return states
+
+
+async def rollouts(
+    simulator: Simulator, agent: Agent, states: Iterable[State], seed: int
+) -> list[list[State]]:
+    """Let `agent` go on to the end from each of some states, once where they meet.
+
+    Args:
+        simulator: A simulator of the states' task.
+        agent: Who acts.
+        states: Where to begin, each with another history.
+        seed: Seed of the agent's sampling.
+
+    Returns:
+        The states reached from each, it first.
+    """
+    tasks: dict[str, asyncio.Future[list[State]]] = {}
+    meet: dict[str, asyncio.Future[list[State]]] = {}
+    for state in states:
+        digest = state.conversation.digest
+        tasks[digest] = asyncio.ensure_future(
+            rollout(simulator, agent, state, seed=seed, meet=meet)
+        )
+        # Who is cancelled while waiting must not cancel what others wait for.
+        meet[digest] = asyncio.shield(tasks[digest])
+    try:
+        return list(await asyncio.gather(*tasks.values()))
+    finally:
+        for task in tasks.values():
+            task.cancel()
+
+
+def until_met(states: Sequence[State], others: Container[str]) -> Sequence[State]:
+    """Return the states that a rollout reached by itself, up to one where another began."""
+    for place, state in enumerate(states[1:], 1):
+        if state.conversation.digest in others:
+            return states[1 : place + 1]
+    return states[1:]
 
 
 async def repeated(

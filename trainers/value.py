@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hpl_gym.agents.agent import Agent
-from hpl_gym.trainers.rollout import Simulator, State, cost, rollout
+from hpl_gym.trainers.rollout import Simulator, State, cost, rollouts, until_met
 
 
 class Values:
     """The values of one task's states, under one policy.
 
     A state is its task and history. The end of one action group is the start of the next, and
-    branches that did the same meet in the same state: each is estimated once, from rollouts whose
-    seeds depend on the state and the run's seed alone.
+    branches that did the same meet in the same state: each is estimated once, from M rollouts.
+
+    The rollouts with one number have one seed, whatever state they start from, and a reply depends
+    on seed and history alone. So a rollout that comes to a state which is valued too goes on as
+    that state's rollout with this number, and is computed once. The M rollouts of a state are
+    independent of each other, and its value is unbiased; values along one path share outcomes.
 
     Args:
         simulator: A simulator of the task.
@@ -24,8 +28,8 @@ class Values:
         policy: What tells the policy and its sampling temperature from others, for the keys.
         rollouts: M, the number of rollouts a state.
         seed: Seed of the run.
-        known: Records of values estimated before, by key.
-        first: Outcomes of first rollouts that were made already, by the history's digest.
+        first: Outcomes of the rollouts with number 0 where these were made before, by the
+            histories' digests.
     """
 
     def __init__(
@@ -35,12 +39,11 @@ class Values:
         policy: str,
         rollouts: int,
         seed: int,
-        known: Mapping[str, dict[str, Any]] | None = None,
         first: Mapping[str, float] | None = None,
     ) -> None:
         self._simulator, self._agent, self._policy = simulator, agent, policy
         self._rollouts, self._seed = rollouts, seed
-        self._known, self._first = known or {}, first or {}
+        self._first = first or {}
         self.records: dict[str, dict[str, Any]] = {}
 
     async def estimate(self, states: Iterable[State]) -> None:
@@ -48,9 +51,34 @@ class Values:
 
         What was estimated is in `records` afterwards, in the order of `states`.
         """
-        wanted = {self._key(state): state for state in states if not state.over}
-        found = await asyncio.gather(*(self._record(*item) for item in wanted.items()))
-        self.records |= {record["key"]: record for record in found}
+        wanted = {state.conversation.digest: state for state in states if not state.over}
+        rewards: dict[str, list[float]] = {digest: [] for digest in wanted}
+        own: dict[str, list[State]] = {digest: [] for digest in wanted}
+        paths = await asyncio.gather(
+            *(self._roll(wanted, number) for number in range(self._rollouts))
+        )
+        for number, found in enumerate(paths):
+            for digest in wanted:
+                if digest in found:
+                    rewards[digest].append(found[digest][-1].reward)
+                    own[digest] += until_met(found[digest], found)
+                else:
+                    assert number == 0
+                    rewards[digest].append(self._first[digest])
+        for digest, state in wanted.items():
+            record = self._record(state, rewards[digest], own[digest])
+            self.records[record["key"]] = record
+
+    async def _roll(self, wanted: Mapping[str, State], number: int) -> dict[str, list[State]]:
+        """Return the states reached from each wanted one in the rollout with this number."""
+        left = {
+            digest: state
+            for digest, state in wanted.items()
+            if number > 0 or digest not in self._first
+        }
+        seed = draw(self._seed, number)
+        paths = await rollouts(self._simulator, self._agent, left.values(), seed)
+        return dict(zip(left, paths, strict=True))
 
     def value(self, state: State) -> float:
         """Return the mean outcome reward of M rollouts from a state that was estimated.
@@ -63,34 +91,23 @@ class Values:
         text = f"{self._policy} {self._rollouts} {state.conversation.digest}"
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
-    async def _record(self, key: str, state: State) -> dict[str, Any]:
-        if key in self._known:
-            return self._known[key]
-        history = state.conversation.digest
-        given = [self._first[history]] if history in self._first else []
-        rollouts = await asyncio.gather(
-            *(
-                rollout(self._simulator, self._agent, state, seed=draw(self._seed, state, number))
-                for number in range(len(given), self._rollouts)
-            )
-        )
-        rewards = given + [states[-1].reward for states in rollouts]
+    def _record(self, state: State, rewards: list[float], own: Sequence[State]) -> dict[str, Any]:
         return {
-            "key": key,
+            "key": self._key(state),
             "task_id": state.conversation.task_id,
-            "history": history,
+            "history": state.conversation.digest,
             "turns": len(state.conversation.turns),
             "policy": self._policy,
             "snapshot": state.snapshot.digest[:16],
             "rewards": rewards,
             "value": sum(rewards) / len(rewards),
-            **cost(one for states in rollouts for one in states[1:]),
+            **cost(own),
         }
 
 
-def draw(seed: int, state: State, number: int) -> int:
-    """Return the seed of the rollout with this number from a state."""
-    return stream(seed, "draw", state.conversation.digest, number)
+def draw(seed: int, number: int) -> int:
+    """Return the seed of the rollouts with this number."""
+    return stream(seed, "draw", number)
 
 
 def stream(seed: int, *names: object) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,8 +16,9 @@ from hpl_gym.trainers.rollout import (
     repeated,
     replay,
     retrace,
-    rollout,
+    rollouts,
     turn_record,
+    until_met,
 )
 from hpl_gym.trainers.segment import Span
 from hpl_gym.trainers.value import Values, draw
@@ -68,7 +68,6 @@ class Worker:
         expert: Record,
         branches: Sequence[Record],
         spans: Mapping[str, Sequence[Span]],
-        known: Mapping[str, Record],
     ) -> tuple[list[Record], list[Record]]:
         """Value the ends of the expert's action groups and of the policy's own.
 
@@ -76,12 +75,11 @@ class Worker:
             expert: The expert trajectory.
             branches: Its branches.
             spans: The groups of each segmenter.
-            known: Values that need not be estimated again.
 
         Returns:
             The values, and the groups of all segmenters.
         """
-        both, _ = await repeated(partial(self._groups, expert, branches, spans, known))
+        both, _ = await repeated(partial(self._groups, expert, branches, spans))
         return both
 
     async def usage(self) -> dict[str, float]:
@@ -104,18 +102,14 @@ class Worker:
     async def _branches(self, expert: Record) -> list[Record]:
         simulator = self._simulator()
         states = replay(simulator, expert)
-        seed = self._config.seed
-        # A branch is the first of its state's M rollouts.
-        branches = await asyncio.gather(
-            *(
-                rollout(simulator, self._agent, state, seed=draw(seed, state, 0))
-                for state in states[:-1]
-            )
-        )
+        # A branch is its state's rollout with the number 0.
+        begins = {state.conversation.digest for state in states}
+        branches = await rollouts(simulator, self._agent, states[:-1], draw(self._config.seed, 0))
         self._env_seconds += simulator.seconds
         bounds = self._bounds(states[-1])
         return [
-            self._branch(expert["key"], start, own, bounds) for start, own in enumerate(branches)
+            self._branch(expert["key"], start, own, bounds) | cost(until_met(own, begins))
+            for start, own in enumerate(branches)
         ]
 
     def _bounds(self, state: State) -> tuple[int, ...]:
@@ -136,7 +130,6 @@ class Worker:
             "entropy": round(sum(entropies) / max(1, len(entropies)), 6),
             "winner_tokens": [bounds[2 * start], bounds[-1]],
             "bounds": self._bounds(states[-1])[2 * start :],
-            **cost(states[1:]),
         }
 
     async def _groups(
@@ -144,7 +137,6 @@ class Worker:
         expert: Record,
         branches: Sequence[Record],
         spans: Mapping[str, Sequence[Span]],
-        known: Mapping[str, Record],
     ) -> tuple[list[Record], list[Record]]:
         simulator = self._simulator()
         states = replay(simulator, expert)
@@ -157,6 +149,11 @@ class Worker:
         }
         same = self._config.explore.temperature == self._config.explore.value_temperature
         first = {
+            state.conversation.digest: branches[start]["reward"]
+            for start, path in own.items()
+            for state in path
+        }
+        first |= {
             state.conversation.digest: branch["reward"]
             for state, branch in zip(states, branches, strict=False)
         }
@@ -166,7 +163,6 @@ class Worker:
             self._policy,
             self._config.explore.rollouts,
             self._config.seed,
-            known,
             first if same else None,
         )
         groups = [(name, *span) for name, one in spans.items() for span in one]

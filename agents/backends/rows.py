@@ -41,20 +41,51 @@ class Rows:
 
     Attributes:
         cache: What the model reads and extends.
-        bias: What to add to the attention scores of one new token, shape (rows, 1, 1, room).
+        fed: Columns that the last step has added.
     """
 
     def __init__(self, store: torch.Tensor, seen: torch.Tensor, length: int) -> None:
         self.store, self.seen = store, seen
         self.cache = DynamicCache()
         self.cache.layers = [_Layer(layer, length) for layer in store[:, :, : len(seen)]]
-        self.bias = torch.zeros(seen.shape, dtype=store.dtype, device=store.device)
-        self.bias = self.bias.masked_fill_(~seen, torch.finfo(store.dtype).min)[:, None, None]
+        self._unseen = torch.finfo(store.dtype).min
+        self._bias = torch.zeros(seen.shape, dtype=store.dtype, device=store.device)
+        self._bias.masked_fill_(~seen, self._unseen)
+        self.fed = 0
 
     @property
     def length(self) -> int:
         """Columns in use."""
         return int(self.cache.get_seq_length())
+
+    @property
+    def room(self) -> int:
+        """Columns that are left."""
+        return self.store.shape[4] - self.length
+
+    def mask(self, width: int) -> torch.Tensor:
+        """Return what to add to the attention scores of `width` new tokens in each row.
+
+        They attend to what their row has seen, to themselves and to those of them before.
+        """
+        self.fed = width
+        end = self.length
+        past = self._bias[:, None, None, :end].expand(-1, 1, width, -1)
+        new = past.new_full((width, width), self._unseen).triu(1)
+        return torch.cat([past, new.expand(len(past), 1, width, width)], dim=-1)
+
+    def confirm(self, counts: list[int]) -> None:
+        """Let later tokens attend only to the first so many that the last step fed to each row."""
+        end = self.length
+        known = torch.tensor(counts)[:, None] > torch.arange(self.fed)
+        self.seen[:, end - self.fed : end] = known.to(self.seen.device)
+        self._bias[:, end - self.fed : end] = 0
+        self._bias.masked_fill_(~self.seen, self._unseen)
+
+    def last(self, row: int, count: int) -> torch.Tensor:
+        """Return the keys and values of a row's last tokens, (layers, 2, heads, count, dim)."""
+        columns = self.seen[row, : self.length].nonzero()[:, 0]
+        return self.store[:, :, row, :, columns[len(columns) - count :]]
 
     def take(self, sources: list[int]) -> Rows:
         """Return rows that are copies of the rows `sources`, in the same memory.

@@ -211,7 +211,7 @@ def test_values_are_those_of_rollouts_with_the_states_own_seeds(run, player):
     for expert in read_records(run / "experts/trajectories.jsonl"):
         for state in replay(simulator, expert)[1:-1]:
             ends = [
-                asyncio.run(rollout(simulator, agent, state, seed=draw(0, state, number)))[-1]
+                asyncio.run(rollout(simulator, agent, state, seed=draw(0, number)))[-1]
                 for number in range(5)
             ]
             assert values[state.conversation.digest]["rewards"] == [end.reward for end in ends]
@@ -270,6 +270,7 @@ class Chat:
 def test_a_language_model_may_cut(run, monkeypatch, tmp_path):
     chat = Chat()
     monkeypatch.setattr(segmenters, "_client", lambda model: chat)
+
     def rules(record, env_id):
         return [(0, 1), (1, len(record["turns"]))]
 
