@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-_LENGTHS = (4, 3, 2)  # how many tokens a guess looks back on
+_LENGTHS = (6, 4, 3, 2)  # how many tokens a guess looks back on
 _NONE = -1  # before a reply's first token
 _MOST = 1 << 20  # phrases remembered
 

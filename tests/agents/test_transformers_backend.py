@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpl_gym.agents.backends.drafts import Drafts
 from hpl_gym.agents.backends.prefixes import Prefixes, common_length
 from hpl_gym.agents.backends.request import Request
 from hpl_gym.agents.backends.transformers import TransformersBackend
@@ -272,3 +273,35 @@ def test_a_folder_that_is_no_model(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelFolderError):
         load_model(tmp_path)
+
+
+def test_guesses_save_steps_and_change_nothing(monkeypatch):
+    some = requests(1.0)
+    backend = TransformersBackend(double())
+    steps, forward = [], double().forward
+
+    def counted(*arguments, **options):
+        steps.append(options["input_ids"].shape[1])
+        return forward(*arguments, **options)
+
+    monkeypatch.setattr(double(), "forward", counted)
+    first = run(backend, some)
+    learning, steps[:] = len(steps), []
+    assert run(backend, some) == first
+    assert len(steps) < learning / 2
+    assert max(steps[1:]) > 1
+    monkeypatch.undo()
+    assert [run(TransformersBackend(double()), [one])[0] for one in some] == first
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=12), max_size=5), st.integers(0, 20))
+def test_drafts_know_the_last_reply(replies, count):
+    drafts = Drafts()
+    assert drafts.guess([], count) == []
+    for reply in replies:
+        drafts.learn(reply)
+        assert len(drafts.guess(reply, count)) <= count
+    distinct = [100 + place for place in range(10)]
+    drafts.learn(distinct)
+    assert drafts.guess([], count) == distinct[:count]
+    assert drafts.guess(distinct[:6], count) == distinct[6 : 6 + count]
