@@ -46,7 +46,7 @@ def evaluate(config: Config, run: Path, agent: str, name: str) -> dict[str, Any]
     values = config.model_dump(mode="json")
     sections = {key: values[key] for key in ("seed", "env", "eval")} | {
         "agent": agent,
-        "backend": config.env.backend,
+        "env_backend": config.env.backend,
     }
     if agent != "random" and agent not in SCRIPTED:
         weights = sorted(Path(agent).glob("*.safetensors"))

@@ -75,7 +75,7 @@ def collect_experts(config: Config, run: Path) -> dict[str, Any]:
         The stage's manifest, with the number of tasks played and solved.
     """
     settings = config.experts
-    sections = {"seed": config.seed, "backend": config.env.backend}
+    sections = {"seed": config.seed, "env_backend": config.env.backend}
     stage = Stage(run / "experts", sections | _sections(config, "env", "experts"))
     env, limit = config.env.make(settings.split)
     tasks = choose(env.tasks(), settings.count)

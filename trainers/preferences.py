@@ -67,13 +67,15 @@ def make_pairs(config: Config, run: Path) -> dict[str, Any]:
     for group in read_records(explored[1]):
         groups[group["expert"], group["start"]].append(group)
     known = {level: stage.keys(f"pairs_{level}") for level in LEVELS}
-    kept, dropped, grid = Counter[str](), defaultdict(Counter[str]), defaultdict(Counter[str])
+    kept = Counter[str]()
+    dropped: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    grid: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for branch in read_records(explored[0]):
         expert = experts[branch["expert"]]
         own = groups[branch["expert"], branch["start"]]
         for pair in _pairs(expert, branch, own, config.pairs):
             level = pair["level"]
-            name = pair.get("segmenter", level)
+            name = str(pair.get("segmenter", level))
             reason = _reason(expert, pair, config.pairs.min_gap)
             if reason:
                 dropped[name][reason] += 1

@@ -117,10 +117,10 @@ def append(path: Path, *records: Mapping[str, Any]) -> None:
     Raises:
         StageError: They cannot be written, for example because the disk is full.
     """
-    lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    lines = "".join(json.dumps(record) + "\n" for record in records)
     before = path.stat().st_size if path.exists() else 0
     try:
-        with path.open("a", encoding="utf-8") as file:
+        with path.open("a", encoding="ascii") as file:
             file.write(lines)
     except OSError as error:
         if path.exists():

@@ -28,7 +28,7 @@ def test_quickstart_on_databases(tmp_path, capsys, monkeypatch):
     assert set(result["results"]) == {"random", "SFT", "HPL"}
     for stage in ("experts", "explore", "eval/hpl"):
         manifest = json.loads((run / stage / "manifest.json").read_text())
-        assert manifest["config"]["backend"].startswith("sqlite ")
+        assert manifest["config"]["env_backend"].startswith("sqlite ")
 
 
 def test_an_episode_that_the_server_fails_is_repeated_and_marked(tmp_path, monkeypatch, capsys):
