@@ -15,6 +15,7 @@ from hpl_gym.core import HPLGymError, MissingExtraError
 from hpl_gym.wrappers.transcript import Conversation
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 
@@ -88,8 +89,15 @@ def request_seed(conversation: Conversation, seed: int) -> int:
     return int.from_bytes(hashlib.sha256(key).digest()[:8], "little")
 
 
-def load_model(folder: str | Path, device: str = "cpu") -> tuple[PreTrainedModel, Any]:
+def load_model(
+    folder: str | Path, device: str = "cpu", dtype: torch.dtype | None = None
+) -> tuple[PreTrainedModel, Any]:
     """Load a causal language model and its tokenizer from a folder or a hub name.
+
+    Args:
+        folder: The folder or the name.
+        device: A torch device.
+        dtype: Of the weights; None is single precision on a CPU, bfloat16 elsewhere.
 
     Raises:
         ModelFolderError: It is no model, or it cannot be read.
@@ -103,7 +111,7 @@ def load_model(folder: str | Path, device: str = "cpu") -> tuple[PreTrainedModel
     disable_progress_bar()
     with _reading(folder):
         model = AutoModelForCausalLM.from_pretrained(
-            str(folder), dtype=torch.float32 if device == "cpu" else torch.bfloat16
+            str(folder), dtype=dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
         )
     return model.to(device), tokenizer
 

@@ -4,7 +4,7 @@ from functools import cache
 
 from hypothesis import strategies as st
 
-from hpl_gym.trainers.config import TinyConfig
+from hpl_gym.trainers.sections import TinyConfig
 from hpl_gym.trainers.tiny import make_model, train_tokenizer
 from hpl_gym.wrappers.transcript import Conversation
 

@@ -2,212 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
-import gymnasium
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from hpl_gym.core import HPLGymError, TextEnv
+from hpl_gym.core import HPLGymError
+from hpl_gym.trainers.sections import (
+    EnvConfig,
+    EvalConfig,
+    ExpertsConfig,
+    ExploreConfig,
+    PairsConfig,
+    RftConfig,
+    Section,
+    SftConfig,
+    TrainConfig,
+)
 
 
 class ConfigError(HPLGymError):
     """A setting is unknown or out of range, or a configuration file cannot be read."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class EnvConfig(_Section):
-    """Which environment is played.
-
-    Attributes:
-        id: Registered id.
-        kwargs: Keyword arguments of the environment.
-        max_turns: Turn limit; None takes the registered one.
-    """
-
-    id: str = "HPL/ALFWorld-v0"
-    kwargs: dict[str, Any] = {}
-    max_turns: int | None = Field(None, ge=1)
-
-    @property
-    def backend(self) -> str:
-        """What the environment runs on here, such as ``native`` or ``mariadb 10.11.14``."""
-        return gymnasium.make(self.id, disable_env_checker=True, **self.kwargs).unwrapped.backend  # type: ignore[attr-defined]
-
-    def make(self, split: str) -> tuple[TextEnv, int]:
-        """Return the bare environment, set to `split`, and the turn limit."""
-        env = gymnasium.make(self.id, split=split, disable_env_checker=True, **self.kwargs)
-        assert env.spec is not None
-        assert isinstance(env.unwrapped, TextEnv)
-        return env.unwrapped, self.max_turns or env.spec.max_episode_steps or 2**31
-
-
-class ExpertsConfig(_Section):
-    """Collection of expert trajectories.
-
-    Attributes:
-        split: Split the tasks come from.
-        count: Tasks to play, drawn over the whole split; None plays all.
-        mode: ``informed`` experts know where things are, ``search`` ones only what they see.
-        noisy: Share of the tasks that are played with slips; only behaviour cloning uses these.
-        slips: Share of the turns with a slip in such a task.
-    """
-
-    split: str = "train"
-    count: int | None = Field(None, ge=1)
-    mode: Literal["informed", "search"] = "search"
-    noisy: float = Field(0.0, ge=0, le=1)
-    slips: float = Field(0.3, ge=0, le=1)
-
-
-class TinyConfig(_Section):
-    """Size of the model that is made on the spot when ``sft.model`` is ``tiny``.
-
-    Attributes:
-        vocabulary: Most tokens of the tokenizer trained on the transcripts.
-        layers: Transformer blocks.
-        width: Hidden size.
-        heads: Attention heads.
-        kv_heads: Key / value heads.
-        epochs: Passes of language modelling over whole transcripts before cloning.
-        context: Weight in it of the tokens that are not the agent's.
-        lr: Peak learning rate of AdamW in both, for embeddings, biases and norms.
-        muon_lr: Peak learning rate of Muon in both, for the other matrices.
-    """
-
-    vocabulary: int = Field(2048, ge=300)
-    layers: int = Field(4, ge=1)
-    width: int = Field(128, ge=8)
-    heads: int = Field(4, ge=1)
-    kv_heads: int = Field(4, ge=1)
-    epochs: int = Field(2, ge=0)
-    context: float = Field(0.3, ge=0, le=1)
-    lr: float = Field(2e-3, gt=0)
-    muon_lr: float = Field(0.02, gt=0)
-
-
-class SftConfig(_Section):
-    """Behaviour cloning (stage 0).
-
-    Attributes:
-        model: A model folder or hub name, or ``tiny`` to make one from the transcripts.
-        tiny: The made model's size.
-        epochs: Passes over the expert trajectories.
-        lr: Peak learning rate.
-        batch: Trajectories a step.
-        warmup: Share of the steps with a rising learning rate; a cosine follows.
-        max_length: Longest trajectory in tokens; longer ones are left out and counted.
-    """
-
-    model: str = "tiny"
-    tiny: TinyConfig = TinyConfig()
-    epochs: int = Field(3, ge=1)
-    lr: float = Field(1e-5, gt=0)
-    batch: int = Field(32, ge=1)
-    warmup: float = Field(0.1, ge=0, le=1)
-    max_length: int = Field(6000, ge=16)
-
-
-SegmenterName = Literal["fixed-k", "fixed-n", "uncertainty", "semantic", "single"]
-
-
-class ExploreConfig(_Section):
-    """Exploration by the reference policy (stage 1).
-
-    Attributes:
-        count: Expert trajectories to explore from, drawn over all; None takes all.
-        segmenters: How trajectories are cut into action groups, any number of ways at a time;
-            ``single`` makes a group of every turn, which is IPR's step level.
-        k: Number of groups of ``fixed-k``.
-        n: Turns a group of ``fixed-n``.
-        percentile: Where ``uncertainty`` cuts: above this percentile of the entropies over all
-            explored steps.
-        semantic: The model that ``semantic`` asks, by its name at the server that OPENAI_BASE_URL
-            and OPENAI_API_KEY mean; None cuts by rules, without a model.
-        rollouts: M, the rollouts that value one state.
-        temperature: Sampling temperature of the branches.
-        value_temperature: Sampling temperature of the value rollouts.
-        concurrency: Expert trajectories explored at a time, each with a rollout for every step;
-            changes nothing but time and memory.
-    """
-
-    count: int | None = Field(None, ge=1)
-    segmenters: tuple[SegmenterName, ...] = Field(("fixed-k",), min_length=1)
-    k: int = Field(3, ge=1)
-    n: int = Field(3, ge=1)
-    percentile: float = Field(80, ge=0, le=100)
-    semantic: str | None = None
-    rollouts: int = Field(5, ge=1)
-    temperature: float = Field(1.0, ge=0)
-    value_temperature: float = Field(1.0, gt=0)
-    concurrency: int = Field(8, ge=1)
-
-
-class PairsConfig(_Section):
-    """Selection of preference pairs.
-
-    Attributes:
-        min_gap: A pair is kept when the winner's reward exceeds the loser's by more than this.
-        lengths: Lower bounds of the three group lengths, in turns.
-        gaps: Upper bounds of the three reward gaps, easiest first.
-    """
-
-    min_gap: float = Field(0.01, ge=0)
-    lengths: tuple[int, int, int] = (0, 3, 6)
-    gaps: tuple[float, float, float] = (1.0, 0.7, 0.4)
-
-
-class TrainConfig(_Section):
-    """Offline optimisation (stage 2).
-
-    Attributes:
-        lr: Peak learning rate.
-        beta: The DPO losses' temperature.
-        batch: Group pairs a step; the other terms' data are spread evenly over the same steps.
-        epochs: Passes over each phase's group pairs.
-        warmup: Share of the steps with a rising learning rate; a cosine follows.
-        max_length: Longest sequence in tokens; pairs with a longer one are left out and counted.
-        bc: Weight of the behaviour-cloning loss.
-        trajectory: Weight of the trajectory-level DPO loss.
-        step: Weight of the step-level DPO loss.
-        group: Weight of the group-level DPO loss.
-        segmenter: Whose groups are trained on; None takes the first of ``explore.segmenters``.
-    """
-
-    lr: float = Field(3e-6, gt=0)
-    beta: float = Field(0.3, gt=0)
-    batch: int = Field(32, ge=1)
-    epochs: int = Field(1, ge=1)
-    warmup: float = Field(0.1, ge=0, le=1)
-    max_length: int = Field(6000, ge=16)
-    bc: float = Field(1.0, ge=0)
-    trajectory: float = Field(1.0, ge=0)
-    step: float = Field(1.0, ge=0)
-    group: float = Field(1.0, ge=0)
-    segmenter: SegmenterName | None = None
-
-
-class EvalConfig(_Section):
-    """Evaluation.
-
-    Attributes:
-        splits: Splits to play.
-        count: Tasks of each split, always the same ones; None plays all.
-        temperature: Sampling temperature; 0 is greedy.
-        concurrency: Episodes at a time.
-    """
-
-    splits: tuple[str, ...] = ("valid_seen",)
-    count: int | None = Field(None, ge=1)
-    temperature: float = Field(0.0, ge=0)
-    concurrency: int = Field(64, ge=1)
-
-
-class Config(_Section):
+class Config(Section):
     """All settings of a run.
 
     Attributes:
@@ -227,6 +47,7 @@ class Config(_Section):
     env: EnvConfig = EnvConfig()
     experts: ExpertsConfig = ExpertsConfig()
     sft: SftConfig = SftConfig()
+    rft: RftConfig = RftConfig()
     explore: ExploreConfig = ExploreConfig()
     pairs: PairsConfig = PairsConfig()
     train: TrainConfig = TrainConfig()
@@ -234,6 +55,19 @@ class Config(_Section):
 
 
 PRESETS = Path(__file__).parent / "configs"
+METHODS = PRESETS / "methods.yaml"
+
+
+def method(name: str) -> list[str]:
+    """Return the settings by which a method differs from the run's own, as overrides.
+
+    Raises:
+        ConfigError: There is no such method.
+    """
+    methods = yaml.safe_load(METHODS.read_text(encoding="utf-8"))
+    if name not in methods:
+        raise ConfigError(f"There is no method {name!r}: use one of {', '.join(methods)}.")
+    return [f"{key}={json.dumps(value)}" for key, value in methods[name].items()]
 
 
 def load_config(source: str | Path, overrides: list[str] | None = None) -> Config:
@@ -241,17 +75,19 @@ def load_config(source: str | Path, overrides: list[str] | None = None) -> Confi
 
     Args:
         source: A YAML file, or the name of a shipped one (``quickstart``, ``real``, ``webshop``,
-            ``intercode-sql``, ``paper``).
+            ``intercode-sql``, ``paper``, ``paper-webshop``, ``paper-intercode-sql``).
         overrides: ``section.key=value`` texts, values in YAML.
 
     Raises:
         ConfigError: A file that cannot be read, an unknown key, or a value out of range.
     """
     path = PRESETS / f"{source}.yaml"
-    if not path.is_file():
+    if not path.is_file() or path == METHODS:
         path = Path(source)
     if not path.is_file():
-        names = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.yaml")))
+        names = ", ".join(
+            sorted(preset.stem for preset in PRESETS.glob("*.yaml") if preset != METHODS)
+        )
         raise ConfigError(
             f"There is no configuration {str(source)!r}: name a YAML file or one of {names}."
         )

@@ -1,231 +1,181 @@
-"""HPL training (stage 2): behaviour cloning and DPO at three levels, with a curriculum over groups.
+"""Preference training (stage 2): behaviour cloning and DPO at three levels, over a curriculum.
 
     hpl train --run runs/mine
+    hpl train --run runs/mine --method ipr
+    accelerate launch --num_processes 8 -m hpl_gym.trainers.cli train --run runs/mine
 
-The loss of a step is ``L_BC + L_traj-DPO + L_step-DPO + L_group-DPO``, each the mean over the
-step's share of its own data. The group pairs of a phase set the number of steps; the data of the
-other three terms run through all phases once, spread evenly over the steps.
+The loss is ``w_BC L_BC + w_traj L_traj-DPO + w_step L_step-DPO + w_group L_group-DPO``, every term
+the mean over its own data of the phase (see `plan`). All sequences of an expert trajectory are one
+token tree (see `packing`), so each step is one forward and backward pass over every distinct token.
 """
 
 from __future__ import annotations
 
+import io
 import random
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from accelerate import PartialState
+from rich.console import Console
 
 from hpl_gym.agents.chat import ChatEncoder, load_prompt
-from hpl_gym.agents.language_model import load_model
+from hpl_gym.agents.language_model import load_model, load_tokenizer
 from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.config import Config
-from hpl_gym.trainers.curriculum import PHASES, spread
-from hpl_gym.trainers.examples import Example, collate, example, score
+from hpl_gym.trainers.curriculum import CURRICULA, heat_map
+from hpl_gym.trainers.evaluate import evaluate
+from hpl_gym.trainers.examples import example
 from hpl_gym.trainers.experts import clean_experts
-from hpl_gym.trainers.losses import bc_loss, dpo_loss
-from hpl_gym.trainers.optimizer import Optimizer, save_model
+from hpl_gym.trainers.fit import fit
+from hpl_gym.trainers.plan import TERMS, Item, fits, make_plan
 from hpl_gym.trainers.preferences import LEVELS
-from hpl_gym.trainers.progress import bar
-from hpl_gym.trainers.records import Stage, digest, finished_manifest, read_records
+from hpl_gym.trainers.processes import open_stage, processes
+from hpl_gym.trainers.progress import console
+from hpl_gym.trainers.records import digest, finished_manifest, read_records
+from hpl_gym.trainers.reference import pair_items, pair_records, with_references
 from hpl_gym.trainers.rollout import to_conversation
-from hpl_gym.wrappers.transcript import Conversation
+from hpl_gym.trainers.scorer import score_trees
+from hpl_gym.trainers.sections import decisive
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A preference pair, ready to train on.
-
-    Attributes:
-        winner: The expert's piece, after its history.
-        loser: The reference policy's piece, after the same history.
-        winner_reference: Log-probability of the winner's piece under the reference policy, nats.
-        loser_reference: That of the loser's piece.
-        cell: Grid cell of a group pair; (0, 0) at the other levels.
-    """
-
-    winner: Example
-    loser: Example
-    winner_reference: float
-    loser_reference: float
-    cell: tuple[int, int] = (0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """The data of one optimiser step."""
-
-    phase: int
-    experts: Sequence[Example]
-    pairs: Mapping[str, Sequence[Pair]]
-
-
-def train(config: Config, run: Path) -> dict[str, Any]:
-    """Train the policy in ``sft/model`` on ``pairs/`` and write ``train/model/``.
+def train(config: Config, run: Path, name: str = "train") -> dict[str, Any]:
+    """Train the policy in ``sft/model`` on ``pairs/`` and write ``<name>/model/``.
 
     Args:
         config: The run's settings.
         run: The run's folder.
+        name: The folder to write, in the run's.
 
     Returns:
-        The stage's manifest: the data, the steps of each phase, and each loss at first and last.
+        The stage's manifest: the data, the steps of each phase, the tokens, and the metrics of the
+        first and the last step.
 
     Raises:
-        StageError: An earlier stage is missing or unfinished.
-        HPLGymError: There is no preference pair at all.
+        StageError: An earlier stage is missing or unfinished, or was made with other settings.
+        HPLGymError: The pairs were made with another model, or there are none.
     """
     settings = config.train
     finished_manifest(run / "sft", "sft")
     finished_manifest(run / "pairs", "pairs")
-    experts_file = run / "experts" / "trajectories.jsonl"
-    files = [run / "pairs" / f"pairs_{level}.jsonl" for level in LEVELS]
-    reference = run / "sft" / "model"
-    values = config.model_dump(mode="json")
-    stage = Stage(
-        run / "train",
-        {name: values[name] for name in ("seed", "prompt", "train")}
-        | {
-            "pairs": digest(files),
-            "experts": digest([experts_file]),
-            "reference": digest(sorted(reference.glob("*.safetensors"))),
-        },
-    )
+    experts_file, folder = run / "experts" / "trajectories.jsonl", run / "sft" / "model"
+    inputs = {
+        "pairs": digest([run / "pairs" / f"pairs_{level}.jsonl" for level in LEVELS]),
+        "experts": digest([experts_file]),
+        "reference": digest(sorted(folder.glob("*.safetensors"))),
+        "prompt": config.prompt,
+    }
+    explored = finished_manifest(run / "explore", "explore")["config"]["policy"]
+    if explored != inputs["reference"]:
+        raise HPLGymError(
+            f"The pairs in {run / 'pairs'} were made with another reference policy than the one "
+            f"in {folder}: explore again, or put the old policy back."
+        )
+    state = processes(config.device)
+    sections = {"seed": config.seed, "train": decisive(settings)}
+    stage = open_stage(state, run / name, sections | inputs)
     if stage.finished:
         return stage.manifest
 
-    model, tokenizer = load_model(reference, config.device)
+    tokenizer = load_tokenizer(folder)
     encoder = ChatEncoder(tokenizer, load_prompt(config.prompt))
     experts = {
-        record["key"]: to_conversation(record, config.env.id)
-        for record in clean_experts(experts_file)
+        one["key"]: to_conversation(one, config.env.id) for one in clean_experts(experts_file)
     }
-    segmenter = settings.segmenter or config.explore.segmenters[0]
-    pairs, too_long = {}, {}
-    for level, file in zip(LEVELS, files, strict=True):
-        rows = [one for one in read_records(file) if one.get("segmenter", segmenter) == segmenter]
-        pairs[level] = _prepare(model, encoder, experts, rows, level, settings.max_length)
-        too_long[level] = len(rows) - len(pairs[level])
-    if not any(pairs.values()):
+    rows = pair_records(run, settings.segmenter or config.explore.segmenters[0])
+    pairs = _referenced(config, run, state, inputs, rows, pair_items(rows, encoder, experts))
+    if not pairs:
         raise HPLGymError(
             f"{run / 'pairs'} holds no preference pair that fits: explore more expert "
-            "trajectories (explore.count), or raise train.max_length."
+            "trajectories (explore.count), or raise train.max_length and train.pack_tokens."
         )
-    clones = [example(encoder, one) for one in experts.values()]
-    clones = [one for one in clones if len(one.ids) <= settings.max_length]
-    plan = make_plan(clones, pairs, settings.batch, settings.epochs, random.Random(config.seed))
+    source = run / "explore" / "trajectories.jsonl"
+    clones = [
+        Item("bc", key, (example(encoder, experts[key]),))
+        for key in sorted({branch["expert"] for branch in read_records(source)})
+    ]
+    clones = [one for one in clones if fits(one, settings.max_length, settings.pack_tokens)]
+    plan = make_plan(
+        [*clones, *pairs],
+        {term: getattr(settings, term) for term in TERMS},
+        CURRICULA[settings.curriculum],
+        settings.batch,
+        settings.epochs,
+        random.Random(config.seed),
+    )
+    if not plan:
+        raise HPLGymError("There is nothing to train on: every term with data has weight 0.")
+    steps = Counter(step.phase for step in plan)
+    if state.is_main_process:
+        _draw_curriculum(config, stage.folder, pairs, steps)
 
-    weights = {level: getattr(settings, level) for level in LEVELS}
-    optimizer = Optimizer(model, settings.lr, len(plan), settings.warmup)
-    levels = [level for level in LEVELS if weights[level]]
-    (stage.folder / "metrics.jsonl").unlink(missing_ok=True)
-    model.train()
-    first: dict[str, float] = {}
-    last: dict[str, float] = {}
-    with bar("train", len(plan)) as progress:
-        for number, step in enumerate(plan):
-            losses: dict[str, float] = defaultdict(float)
-            # One backward a sequence or pair: memory holds a single one, however large the step.
-            for one in step.experts if settings.bc else ():
-                loss = bc_loss(score(model, collate([one], model.device)))
-                (settings.bc * loss / len(step.experts)).backward()
-                losses["bc"] += loss.item() / len(step.experts)
-            for level in levels:
-                for pair in step.pairs[level]:
-                    both = score(model, collate([pair.winner, pair.loser], model.device))
-                    known = both.new_tensor([[pair.winner_reference], [pair.loser_reference]])
-                    loss = dpo_loss(both[:1], both[1:], known[0], known[1], settings.beta)
-                    (weights[level] * loss / len(step.pairs[level])).backward()
-                    losses[level] += loss.item() / len(step.pairs[level])
-            norm = optimizer.step()
-            last = {name: round(value, 5) for name, value in losses.items()}
-            stage.append("metrics", {"update": number, "phase": step.phase, "norm": norm, **last})
-            first = last | first
-            progress.advance()
-            progress.note(" ".join(f"{name} {value:.2f}" for name, value in last.items()))
-    save_model(model, tokenizer, stage.folder / "model")
+    def evaluate_phase(phase: int, policy: Path) -> None:
+        evaluate(config, run, str(policy), f"{name}-phase-{phase}")
+
+    packs = fit(
+        lambda: load_model(folder)[0],
+        tokenizer,
+        plan,
+        settings,
+        stage,
+        state,
+        seed=config.seed,
+        beta=settings.beta,
+        phase_end=evaluate_phase if settings.phases else None,
+    )
+    if not state.is_main_process:
+        return stage.manifest
+    metrics = list(read_records(stage.folder / "metrics.jsonl"))
+    fitting = Counter(item.term for item in pairs)
+    asked = Counter(row["level"] for row in rows)
     return stage.finish(
         experts=len(clones),
-        pairs={level: len(pairs[level]) for level in LEVELS},
-        too_long=too_long,
-        steps=[sum(step.phase == phase for step in plan) for phase in (1, 2, 3)],
-        first_losses=first,
-        last_losses=last,
+        pairs={level: fitting[level] for level in LEVELS},
+        too_long={level: asked[level] - fitting[level] for level in LEVELS},
+        steps=[steps[phase] for phase in (1, 2, 3)],
+        tokens=packs.tokens,
+        tokens_asked=packs.asked,
+        first=metrics[0],
+        last=metrics[-1],
+        processes=state.num_processes,
     )
 
 
-def make_plan(
-    clones: Sequence[Example],
-    pairs: Mapping[str, Sequence[Pair]],
-    batch: int,
-    epochs: int,
-    rng: random.Random,
-) -> list[Step]:
-    """Lay out every optimiser step of the three phases.
-
-    A phase has one step for every `batch` of its group pairs, and at least one if it has any.
-    Phases without a group pair are passed over; without any group pair at all, one phase goes
-    through the data of the other terms.
-
-    Args:
-        clones: Expert trajectories of the behaviour-cloning term.
-        pairs: The preference pairs of each level.
-        batch: Group pairs a step.
-        epochs: Passes over each phase's group pairs.
-        rng: Shuffles.
-    """
-    groups: list[tuple[int, Sequence[Pair]]] = []
-    for phase, cells in enumerate(PHASES, 1):
-        inside = [pair for pair in pairs["group"] if pair.cell in cells]
-        for _ in range(epochs):
-            rng.shuffle(inside)
-            steps = -(-len(inside) // batch)
-            groups += [(phase, inside[a:b]) for a, b in spread(len(inside), max(1, steps)) if b > a]
-    if not groups:
-        rows = max(len(clones), len(pairs["trajectory"]), len(pairs["step"]))
-        groups = [(3, ()) for _ in range(-(-rows // batch))]
-
-    def shares(items: Sequence[Any]) -> list[Sequence[Any]]:
-        shuffled = list(items)
-        rng.shuffle(shuffled)
-        return [shuffled[a:b] for a, b in spread(len(shuffled), len(groups))]
-
-    return [
-        Step(phase, experts, {"trajectory": trajectories, "step": steps, "group": inside})
-        for (phase, inside), experts, trajectories, steps in zip(
-            groups, shares(clones), shares(pairs["trajectory"]), shares(pairs["step"]), strict=True
-        )
-    ]
-
-
-@torch.no_grad()
-def _prepare(
-    model: PreTrainedModel,
-    encoder: ChatEncoder,
-    experts: dict[str, Conversation],
+def _referenced(
+    config: Config,
+    run: Path,
+    state: PartialState,
+    inputs: dict[str, str],
     rows: list[dict[str, Any]],
-    level: str,
-    max_length: int,
-) -> list[Pair]:
-    """Encode the pairs that fit and score them under the reference policy, the model as it is."""
-    model.eval()
-    pairs = []
-    with bar(f"reference {level}", len(rows)) as progress:
-        for row in rows:
-            progress.advance()
-            expert = experts[row["expert"]]
-            loser = expert.prefix(row["start"])
-            for turn in row["loser"]:
-                loser = loser.add(
-                    turn["reply"], turn["observation"], tuple(turn.get("token_ids", ()))
-                )
-            winner_example = example(encoder, expert.prefix(row["stop"]), row["start"])
-            loser_example = example(encoder, loser, row["start"])
-            if max(len(winner_example.ids), len(loser_example.ids)) > max_length:
-                continue
-            known = score(model, collate([winner_example, loser_example], model.device)).tolist()
-            length, gap = row.get("cell", (0, 0))
-            pairs.append(Pair(winner_example, loser_example, known[0], known[1], (length, gap)))
-    return pairs
+    items: list[Item],
+) -> list[Item]:
+    """Return the pairs that fit, scored by the reference policy in the training's precision."""
+    args = config.train.args
+    half = bool(args.get("bf16"))
+    model, _ = load_model(run / "sft" / "model", str(state.device), torch.float32)
+    score_trees(model)
+    if half and "deepspeed" in args:  # DeepSpeed computes in half precision throughout
+        model = model.bfloat16()
+    kept = run / "pairs" / ("reference-bf16" if half else "reference")
+    stage = open_stage(state, kept, inputs)
+    with torch.autocast(state.device.type, torch.bfloat16, enabled=half and "deepspeed" not in args):
+        return with_references(
+            items, [row["key"] for row in rows], model, stage, state, config.train
+        )
+
+
+def _draw_curriculum(
+    config: Config, folder: Path, pairs: list[Item], steps: Counter[int]
+) -> None:
+    """Show what each cell of the grid holds, and keep the picture as ``curriculum.svg``."""
+    cells = [item.cell for item in pairs if item.term == "group"]
+    picture = heat_map(cells, config.pairs.lengths, config.pairs.gaps)
+    phases = len(CURRICULA[config.train.curriculum])
+    told = ", ".join(f"phase {phase}: {steps[phase]}" for phase in range(1, phases + 1))
+    picture.caption = f"Steps of {told}. A phase without group pairs is passed over."
+    console.print(picture)
+    drawn = Console(record=True, width=80, file=io.StringIO())
+    drawn.print(picture)
+    drawn.save_svg(str(folder / "curriculum.svg"), title="curriculum")

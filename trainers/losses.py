@@ -7,23 +7,24 @@ prompt, instruction and observations are masked.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch.nn import functional as F
 
 
-def token_logprobs(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """Return the log-probability of each token given those before it.
+def token_logprobs(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the log-probability of each target.
 
     Args:
-        logits: Shape (rows, tokens, vocabulary), as a causal language model gives them.
-        ids: Token ids, shape (rows, tokens).
+        logits: Shape (tokens, vocabulary), as a causal language model gives them one place before.
+        targets: Token ids, shape (tokens,).
 
     Returns:
-        Nats, shape (rows, tokens - 1): entry t belongs to token t + 1.
+        Nats, shape (tokens,), in single precision or the logits' own if that is finer.
     """
-    targets = ids[:, 1:]
-    losses = F.cross_entropy(logits[:, :-1].transpose(1, 2).float(), targets, reduction="none")
-    return -losses
+    exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return -F.cross_entropy(exact, targets, reduction="none")
 
 
 def summed_logprobs(logits: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -38,42 +39,68 @@ def summed_logprobs(logits: torch.Tensor, ids: torch.Tensor, weights: torch.Tens
     Returns:
         Nats, shape (rows,).
     """
-    return (token_logprobs(logits, ids) * weights[:, 1:]).sum(dim=1)
+    logprobs = token_logprobs(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+    return (logprobs.view(len(ids), -1) * weights[:, 1:]).sum(dim=1)
 
 
 def bc_loss(logprobs: torch.Tensor) -> torch.Tensor:
-    """Behaviour cloning: the mean over expert trajectories of ``-log pi(trajectory)``.
+    """Behaviour cloning: ``-log pi(trajectory)`` of each expert trajectory.
 
     Args:
         logprobs: Summed log-probabilities of expert trajectories, shape (rows,).
 
     Returns:
-        A scalar, in nats a trajectory.
+        Nats, shape (rows,).
     """
-    return -logprobs.mean()
+    return -logprobs
 
 
-def dpo_loss(
+def dpo_loss(margins: torch.Tensor, beta: float) -> torch.Tensor:
+    """Direct preference optimisation, at any of the three levels.
+
+    ``-log sigmoid(beta * ((log pi - log ref)(winner) - (log pi - log ref)(loser)))`` of each pair
+    (DPO, Rafailov et al. 2023, equation 7).
+
+    Args:
+        margins: `dpo_margins` of the pairs, shape (pairs,).
+        beta: Strength of the pull towards the reference policy, > 0.
+
+    Returns:
+        Shape (pairs,); log 2 where policy and reference agree.
+    """
+    return -F.logsigmoid(beta * margins)
+
+
+def dpo_margins(
     winner: torch.Tensor,
     loser: torch.Tensor,
     winner_reference: torch.Tensor,
     loser_reference: torch.Tensor,
-    beta: float,
 ) -> torch.Tensor:
-    """Direct preference optimisation, at any of the three levels.
-
-    ``-log sigmoid(beta * ((log pi - log ref)(winner) - (log pi - log ref)(loser)))``, averaged
-    (DPO, Rafailov et al. 2023, equation 7).
+    """Return how much more the policy prefers the winner than the reference does.
 
     Args:
         winner: Policy log-probabilities of the winners, shape (pairs,).
         loser: Policy log-probabilities of the losers, shape (pairs,).
         winner_reference: Reference log-probabilities of the winners, shape (pairs,).
         loser_reference: Reference log-probabilities of the losers, shape (pairs,).
-        beta: Strength of the pull towards the reference policy, > 0.
 
     Returns:
-        A scalar; log 2 where policy and reference agree.
+        Nats, shape (pairs,); 0 where policy and reference agree.
     """
-    margin = (winner - winner_reference) - (loser - loser_reference)
-    return -F.logsigmoid(beta * margin).mean()
+    return (winner - winner_reference) - (loser - loser_reference)
+
+
+def hpl_loss(losses: Mapping[str, torch.Tensor], weights: Mapping[str, float]) -> torch.Tensor:
+    """The composite loss: the weighted sum of the terms' means, each over its own data.
+
+    ``w_BC L_BC + w_traj L_traj-DPO + w_step L_step-DPO + w_group L_group-DPO`` (HPL, stage 2).
+
+    Args:
+        losses: Each term's losses, shape (data of that term,).
+        weights: Each term's weight, >= 0.
+
+    Returns:
+        A scalar.
+    """
+    return torch.stack([weights[term] * own.mean() for term, own in losses.items()]).sum()

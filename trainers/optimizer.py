@@ -1,77 +1,77 @@
-"""The optimiser with its schedule, and saving a model whole or not at all."""
+"""The optimiser of models that learn from nothing, and saving a model whole or not at all."""
 
 from __future__ import annotations
 
-import math
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 
-class Optimizer:
-    """AdamW, or Muon for the matrices of a model that learns from nothing, on one schedule.
-
-    The rates rise linearly, then fall to zero along a cosine. The gradients are clipped to norm 1.
+class MuonAdamW(torch.optim.Optimizer):
+    """Muon for the matrices inside a model, AdamW for its embeddings, biases and norms.
 
     Args:
         model: Whose parameters are optimised.
         lr: Peak learning rate of AdamW.
-        steps: Number of steps in all.
-        warmup: Share of the steps with a rising rate, in [0, 1].
-        muon_lr: Peak learning rate of Muon, which then has all matrices but the embeddings; None:
-            AdamW has all parameters.
+        muon_lr: Peak learning rate of Muon.
     """
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        lr: float,
-        steps: int,
-        warmup: float,
-        muon_lr: float | None = None,
-    ) -> None:
-        self.model = model
+    def __init__(self, model: PreTrainedModel, lr: float, muon_lr: float) -> None:
         embeddings = model.get_input_embeddings().weight
         matrices: list[torch.nn.Parameter] = []
         others: list[torch.nn.Parameter] = []
         for weight in model.parameters():
-            inner = muon_lr is not None and weight.ndim == 2 and weight is not embeddings
+            inner = weight.ndim == 2 and weight is not embeddings
             (matrices if inner else others).append(weight)
-        self.parts: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(others, lr=lr, weight_decay=0.0)
-        ]
-        if muon_lr is not None:
-            self.parts.append(torch.optim.Muon(matrices, lr=muon_lr, weight_decay=0.0))
-        rising = max(1, math.ceil(warmup * steps))
+        self.parts: tuple[torch.optim.Optimizer, ...] = (
+            torch.optim.AdamW(others, lr=lr, weight_decay=0.0),
+            torch.optim.Muon(matrices, lr=muon_lr, weight_decay=0.0),
+        )
+        super().__init__(self._groups(), {})
 
-        def factor(step: int) -> float:
-            if step < rising:
-                return (step + 1) / rising
-            return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for part in self.parts for group in part.param_groups]
 
-        self.schedules = [LambdaLR(part, factor) for part in self.parts]
+    def step(self, closure: Any = None) -> None:
+        """Step both."""
+        for part in self.parts:
+            part.step(closure)
 
-    def step(self) -> float:
-        """Clip the gradients, step, and clear them; returns their norm before clipping."""
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for part, schedule in zip(self.parts, self.schedules, strict=True):
-            part.step()
-            schedule.step()
-            part.zero_grad(set_to_none=True)
-        return float(norm)
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of both."""
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take a state that `state_dict` returned."""
+        for part, state in zip(self.parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self.param_groups = self._groups()
 
 
-def save_model(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
-    """Save model and tokenizer into `folder`, whole or not at all."""
+def save_model(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    folder: Path,
+    weights: Mapping[str, torch.Tensor] | None = None,
+) -> None:
+    """Save model and tokenizer into `folder`, whole or not at all.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        folder: Where to save; what is there is replaced.
+        weights: The model's weights, where it does not hold all of them itself.
+    """
     temporary = folder.with_name(folder.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
     disable_progress_bar()
-    model.save_pretrained(temporary)
+    model.config.use_cache = True  # trainers switch it off
+    model.save_pretrained(temporary, state_dict=weights)
     tokenizer.save_pretrained(temporary)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)

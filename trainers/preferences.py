@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpl_gym.trainers.config import Config, PairsConfig
+from hpl_gym.trainers.config import Config
+from hpl_gym.trainers.sections import PairsConfig
 from hpl_gym.trainers.curriculum import cell
 from hpl_gym.trainers.records import Stage, digest, finished_manifest, read_records
 from hpl_gym.wrappers.react import parse_reply

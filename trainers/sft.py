@@ -8,22 +8,28 @@ The result is the policy that explores, and the frozen reference of the preferen
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+from accelerate import PartialState
 from transformers import PreTrainedModel
 
 from hpl_gym.agents.chat import ChatEncoder, load_prompt
-from hpl_gym.agents.language_model import load_model
+from hpl_gym.agents.language_model import load_model, load_tokenizer
 from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.config import Config
-from hpl_gym.trainers.examples import Example, batches, collate, example, score
-from hpl_gym.trainers.optimizer import Optimizer, save_model
-from hpl_gym.trainers.progress import bar
+from hpl_gym.trainers.examples import Example, example
+from hpl_gym.trainers.fit import fit
+from hpl_gym.trainers.optimizer import MuonAdamW
+from hpl_gym.trainers.plan import Item, clone_plan, fits
+from hpl_gym.trainers.processes import open_stage, processes
 from hpl_gym.trainers.records import Stage, digest, finished_manifest, read_records
 from hpl_gym.trainers.rollout import to_conversation
+from hpl_gym.trainers.sections import SftConfig, TuningConfig, decisive
 from hpl_gym.trainers.tiny import make_model, train_tokenizer
+
+Load = Callable[[], PreTrainedModel]
 
 
 def sft(config: Config, run: Path) -> dict[str, Any]:
@@ -40,69 +46,103 @@ def sft(config: Config, run: Path) -> dict[str, Any]:
         StageError: The expert trajectories are missing or unfinished.
         HPLGymError: No expert trajectory solved its task.
     """
-    settings = config.sft
     finished_manifest(run / "experts", "experts")
     source = run / "experts" / "trajectories.jsonl"
-    values = config.model_dump(mode="json")
-    stage = Stage(
-        run / "sft",
-        {name: values[name] for name in ("seed", "prompt", "sft")} | {"experts": digest([source])},
-    )
+    sections = {"seed": config.seed, "prompt": config.prompt, "sft": decisive(config.sft)}
+    state = processes(config.device)
+    stage = open_stage(state, run / "sft", sections | {"experts": digest([source])})
     if stage.finished:
         return stage.manifest
-    experts = [
-        (to_conversation(record, config.env.id), record["slips"])
-        for record in read_records(source)
-        if record["success"]
-    ]
+    experts = [one for one in read_records(source) if one["success"]]
     if not experts:
         raise HPLGymError(f"{source} holds no solved trajectory: collect more with `hpl experts`.")
+    tokenizer, load = _base(config, experts)
+    return clone(config, config.sft, stage, state, experts, tokenizer, load)
 
-    prompt = load_prompt(config.prompt)
-    if settings.model == "tiny":
-        texts = (text for one, _ in experts for text in _texts(one.messages(prompt)))
-        tokenizer = train_tokenizer(texts, settings.tiny.vocabulary)
-        model: PreTrainedModel = make_model(settings.tiny, tokenizer, config.seed)
-        model = model.to(config.device)
-        lr, muon_lr, warm_epochs = settings.tiny.lr, settings.tiny.muon_lr, settings.tiny.epochs
-    else:
-        model, tokenizer = load_model(settings.model, config.device)
-        lr, muon_lr, warm_epochs = settings.lr, None, 0
-    encoder = ChatEncoder(tokenizer, prompt)
-    examples = [example(encoder, one, without=slips) for one, slips in experts]
-    fitting = [one for one in examples if len(one.ids) <= settings.max_length]
-    rest = settings.tiny.context
-    whole = [Example(one.ids, tuple(max(rest, w) for w in one.weights)) for one in fitting]
 
-    rng = random.Random(config.seed)
-    plan = [batch for _ in range(warm_epochs) for batch in batches(whole, settings.batch, rng)]
-    plan += [
-        batch for _ in range(settings.epochs) for batch in batches(fitting, settings.batch, rng)
+def clone(
+    config: Config,
+    settings: TuningConfig,
+    stage: Stage,
+    state: PartialState,
+    records: Sequence[dict[str, Any]],
+    tokenizer: Any,
+    load: Load,
+) -> dict[str, Any]:
+    """Clone the agent's replies in some trajectories, but for their slips.
+
+    A model made from nothing first models whole transcripts.
+
+    Args:
+        config: The run's settings.
+        settings: How to train.
+        stage: Where to write.
+        state: The processes.
+        records: Trajectories.
+        tokenizer: The model's tokenizer.
+        load: Loads the model.
+
+    Returns:
+        The stage's manifest.
+
+    Raises:
+        HPLGymError: No trajectory is short enough.
+    """
+    encoder = ChatEncoder(tokenizer, load_prompt(config.prompt))
+    examples = [
+        example(encoder, to_conversation(one, config.env.id), without=one["slips"])
+        for one in records
     ]
-    optimizer = Optimizer(model, lr, len(plan), settings.warmup, muon_lr)
-    model.train()
-    losses = []
-    with bar("sft", len(plan)) as progress:
-        for examples_of_step in plan:
-            batch = collate(examples_of_step, model.device)
-            loss = -score(model, batch).sum() / batch.weights[:, 1:].sum()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-            progress.advance()
-            progress.note(f"loss {losses[-1]:.3f}")
-    save_model(model, tokenizer, stage.folder / "model")
+    fitting = [
+        one
+        for one in examples
+        if fits(Item("bc", "", (one,)), settings.max_length, settings.pack_tokens)
+    ]
+    if not fitting:
+        raise HPLGymError(
+            f"All {len(examples)} trajectories are longer than {settings.max_length} tokens: raise "
+            "max_length (and pack_tokens, if it is smaller)."
+        )
+    rng = random.Random(config.seed)
+    plan, optimizer = [], None
+    if isinstance(settings, SftConfig) and settings.model == "tiny":
+        tiny = settings.tiny
+        whole = [
+            Example(one.ids, tuple(max(tiny.context, weight) for weight in one.weights))
+            for one in fitting
+        ]
+        plan = clone_plan(whole, settings.batch, tiny.epochs, rng)
+
+        def optimizer(model: PreTrainedModel) -> MuonAdamW:
+            return MuonAdamW(model, tiny.lr, tiny.muon_lr)
+
+    plan += clone_plan(fitting, settings.batch, settings.epochs, rng, phase=2)
+    fit(load, tokenizer, plan, settings, stage, state, seed=config.seed, optimizer=optimizer)
+    if not state.is_main_process:
+        return stage.manifest
+    losses = [one["loss"] for one in read_records(stage.folder / "metrics.jsonl")]
     tail = losses[-max(1, len(losses) // 20) :]
     return stage.finish(
         trajectories=len(fitting),
         too_long=len(examples) - len(fitting),
-        parameters=sum(weight.numel() for weight in model.parameters()),
         tokens=sum(len(one.ids) for one in fitting),
         steps=len(plan),
         loss=round(sum(tail) / len(tail), 5),
-        threads=torch.get_num_threads(),
+        processes=state.num_processes,
     )
 
 
-def _texts(messages: list[dict[str, str]]) -> list[str]:
-    return [message["content"] for message in messages]
+def _base(config: Config, experts: Sequence[dict[str, Any]]) -> tuple[Any, Load]:
+    """Return the tokenizer of the model to begin with, and what loads that model."""
+    settings = config.sft
+    if settings.model != "tiny":
+        load: Load = lambda: load_model(settings.model)[0]  # noqa: E731
+        return load_tokenizer(settings.model), load
+    prompt = load_prompt(config.prompt)
+    texts = (
+        message["content"]
+        for one in experts
+        for message in to_conversation(one, config.env.id).messages(prompt)
+    )
+    tokenizer = train_tokenizer(texts, settings.tiny.vocabulary)
+    return tokenizer, lambda: make_model(settings.tiny, tokenizer, config.seed)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
-from hpl_gym.trainers.config import TinyConfig
+from hpl_gym.trainers.sections import TinyConfig
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"

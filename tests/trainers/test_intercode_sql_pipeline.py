@@ -5,7 +5,7 @@ import json
 from hpl_gym.core import EnvironmentFaultError
 from hpl_gym.trainers import evaluate as evaluation
 from hpl_gym.trainers.rollout import Simulator
-from tests.trainers.test_pipeline import hpl
+from tests.command_line import hpl
 
 SMALL = [
     "env.kwargs={data: generated, databases: 10}",

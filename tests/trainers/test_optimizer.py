@@ -1,11 +1,15 @@
-"""The optimiser: which parameters it has, its schedule, and that a step lowers the loss."""
+"""The optimiser of models made on the spot: which parameters it has, that it learns and resumes."""
+
+import copy
 
 import pytest
 import torch
 
-from hpl_gym.trainers.config import TinyConfig
-from hpl_gym.trainers.optimizer import Optimizer
+from hpl_gym.trainers.optimizer import MuonAdamW
+from hpl_gym.trainers.sections import TinyConfig
 from hpl_gym.trainers.tiny import make_model, train_tokenizer
+
+IDS = torch.arange(8)[None]
 
 
 @pytest.fixture
@@ -14,41 +18,47 @@ def model():
     return make_model(TinyConfig(layers=1, width=16, heads=2, kv_heads=2), tokenizer, seed=0)
 
 
-@pytest.mark.parametrize("muon_lr", [None, 0.02])
-def test_every_parameter_is_trained_once_and_the_loss_falls(model, muon_lr):
-    optimizer = Optimizer(model, 1e-3, 20, 0.1, muon_lr)
-    trained = [
-        weight for part in optimizer.parts for g in part.param_groups for weight in g["params"]
-    ]
+def step(model, optimizer):
+    loss = model(input_ids=IDS, labels=IDS).loss
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.item()
+
+
+def test_every_parameter_is_trained_once_and_the_loss_falls(model):
+    optimizer = MuonAdamW(model, 1e-3, 0.02)
+    trained = [weight for group in optimizer.param_groups for weight in group["params"]]
     assert {id(weight) for weight in trained} == {id(weight) for weight in model.parameters()}
     assert len(trained) == len(list(model.parameters()))
-    ids = torch.arange(8)[None]
-    losses = []
-    for _ in range(20):
-        loss = model(input_ids=ids, labels=ids).loss
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    losses = [step(model, optimizer) for _ in range(20)]
     assert losses[-1] < losses[0]
     assert all(weight.grad is None for weight in model.parameters())
 
 
 def test_muon_has_the_matrices_but_not_the_embeddings(model):
-    adamw, muon = Optimizer(model, 1e-3, 10, 0.1, 0.02).parts
+    adamw, muon = MuonAdamW(model, 1e-3, 0.02).parts
     assert all(weight.ndim == 2 for group in muon.param_groups for weight in group["params"])
     rest = [weight for group in adamw.param_groups for weight in group["params"]]
     assert any(weight is model.get_input_embeddings().weight for weight in rest)
     assert all(weight.ndim == 1 for weight in rest[1:])
 
 
-def test_rates_rise_and_then_fall_to_nothing(model):
-    optimizer = Optimizer(model, 1.0, 10, 0.2)
-    rates = []
-    for _ in range(10):
-        rates.append(optimizer.schedules[0].get_last_lr()[0])
-        optimizer.parts[0].step()
-        optimizer.schedules[0].step()
-    assert rates[0] == pytest.approx(0.5)
-    assert max(rates) == pytest.approx(1.0) == rates[1]
-    assert rates[2:] == sorted(rates[2:], reverse=True)
-    assert rates[-1] < 0.1
+def test_a_schedule_sets_the_rates_of_both(model):
+    optimizer = MuonAdamW(model, 1e-3, 0.02)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5)
+    optimizer.step()
+    schedule.step()
+    assert [part.param_groups[0]["lr"] for part in optimizer.parts] == [5e-4, 0.01]
+
+
+def test_it_goes_on_from_its_state(model):
+    optimizer = MuonAdamW(model, 1e-3, 0.02)
+    for _ in range(3):
+        step(model, optimizer)
+    twin = copy.deepcopy(model)
+    resumed = MuonAdamW(twin, 1.0, 1.0)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert resumed.param_groups[0]["lr"] == resumed.parts[0].param_groups[0]["lr"] == 1e-3
+    for _ in range(3):
+        assert step(model, optimizer) == step(twin, resumed)

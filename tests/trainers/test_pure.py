@@ -1,14 +1,15 @@
 """The pure functions: segmenters, curriculum, losses, statistics."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpl_gym.trainers.curriculum import PHASES, cell, spread
-from hpl_gym.trainers.losses import bc_loss, dpo_loss, summed_logprobs
+from hpl_gym.trainers.curriculum import CURRICULA, cell, spread
+from hpl_gym.trainers.losses import bc_loss, dpo_loss, dpo_margins, hpl_loss, summed_logprobs
 from hpl_gym.trainers.segment import fixed_k, fixed_n
 from hpl_gym.trainers.statistics import rate, summarize
 
@@ -41,8 +42,12 @@ def test_cells(length, gap, expected):
 
 
 def test_phases_grow():
-    assert PHASES[0] < PHASES[1] < PHASES[2]
-    assert len(PHASES[2]) == 9
+    for name, phases in CURRICULA.items():
+        assert len(phases) == (1 if name == "static" else 3)
+        assert all(earlier < later for earlier, later in pairwise(phases))
+        assert len(phases[-1]) == 9
+    assert CURRICULA["length-only"][0] == {(1, 1), (1, 2), (1, 3)}
+    assert CURRICULA["difficulty-only"][1] == {(a, b) for a in (1, 2, 3) for b in (1, 2)}
 
 
 @given(items=st.integers(0, 50), steps=st.integers(1, 20))
@@ -71,15 +76,18 @@ def test_summed_logprobs_by_hand():
 
 def test_dpo_loss_by_hand_and_at_the_reference():
     winner, loser = torch.tensor([-3.0, -1.0]), torch.tensor([-2.0, -5.0])
-    assert dpo_loss(winner, loser, winner, loser, 0.3).item() == pytest.approx(math.log(2))
+    none = dpo_margins(winner, loser, winner, loser)
+    assert dpo_loss(none, 0.3).tolist() == pytest.approx([math.log(2)] * 2)
     zero = torch.zeros(2)
     margins = [0.3 * -1.0, 0.3 * 4.0]
-    expected = sum(math.log(1 + math.exp(-margin)) for margin in margins) / 2
-    assert dpo_loss(winner, loser, zero, zero, 0.3).item() == pytest.approx(expected, rel=1e-6)
+    expected = [math.log(1 + math.exp(-margin)) for margin in margins]
+    got = dpo_loss(dpo_margins(winner, loser, zero, zero), 0.3)
+    assert got.tolist() == pytest.approx(expected, rel=1e-6)
 
 
-def test_bc_loss_is_the_mean_of_sums():
-    assert bc_loss(torch.tensor([-2.0, -4.0])).item() == 3.0
+def test_the_composite_loss_is_the_weighted_sum_of_means():
+    losses = {"bc": bc_loss(torch.tensor([-2.0, -4.0])), "group": torch.tensor([1.0, 2.0, 6.0])}
+    assert hpl_loss(losses, {"bc": 1.0, "group": 0.5}).item() == pytest.approx(3.0 + 1.5)
 
 
 def test_wilson_interval():

@@ -6,9 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpl_gym.agents.agent import Reply
-from hpl_gym.trainers.examples import Example
 from hpl_gym.trainers.experts import Slipping
-from hpl_gym.trainers.hpl import Pair, make_plan
 from hpl_gym.trainers.rollout import (
     Simulator,
     TrajectoryError,
@@ -178,34 +176,3 @@ def test_an_error_in_one_work_stops_the_rest():
 
     with pytest.raises(ValueError, match="three"):
         asyncio.run(in_order(range(6), work, lambda *_: None, 6))
-
-
-def pair(cell):
-    one = Example((1, 2), (0.0, 1.0))
-    return Pair(one, one, 0.0, 0.0, cell)
-
-
-@given(
-    cells=st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), max_size=30),
-    clones=st.integers(0, 12),
-    steps=st.integers(0, 40),
-    batch=st.integers(1, 7),
-)
-def test_the_plan_uses_everything_once_and_each_phase_its_cells(cells, clones, steps, batch):
-    pairs = {
-        "trajectory": [pair((0, 0)) for _ in range(3)],
-        "step": [pair((0, 0)) for _ in range(steps)],
-        "group": [pair(cell) for cell in cells],
-    }
-    experts = [Example((n,), (1.0,)) for n in range(clones)]
-    plan = make_plan(experts, pairs, batch, 1, random.Random(0))
-    assert sorted(one.ids for step in plan for one in step.experts) == [(n,) for n in range(clones)]
-    assert sum(len(step.pairs["step"]) for step in plan) == steps
-    assert [step.phase for step in plan] == sorted(step.phase for step in plan)
-    for phase, allowed in ((1, {(1, 1)}), (2, {(1, 1), (1, 2), (2, 1)})):
-        used = [one.cell for step in plan if step.phase == phase for one in step.pairs["group"]]
-        assert sorted(used) == sorted(cell for cell in cells if cell in allowed)
-    if cells:
-        last = [one.cell for step in plan if step.phase == 3 for one in step.pairs["group"]]
-        assert sorted(last) == sorted(cells)
-        assert all(1 <= len(step.pairs["group"]) <= batch for step in plan)

@@ -2,7 +2,7 @@
 
 import json
 
-from tests.trainers.test_pipeline import hpl
+from tests.command_line import hpl
 
 SMALL = [
     "env.kwargs={data: generated, products: 600}",

@@ -18,7 +18,10 @@ def evaluation(
     overrides: Settings = None,
     agent: Annotated[
         str,
-        typer.Option(help="random, scripted, informed, sft, train, or a model folder or hub name."),
+        typer.Option(
+            help="random, scripted, informed, a stage or method of the run (sft, rft, train, eto, "
+            "ipr, ...), or a model folder or hub name."
+        ),
     ] = "train",
     name: Annotated[str | None, typer.Option(help="What to call the result.")] = None,
     run: RunOption = DEFAULT_RUN,
@@ -32,7 +35,8 @@ def evaluation(
     from hpl_gym.trainers.evaluate import evaluate
 
     settings = settings_of(run, config, overrides)
-    who = str(run / agent / "model") if agent in {"sft", "train"} else agent
+    trained = run / agent / "model"
+    who = str(trained) if trained.is_dir() or agent in {"sft", "train"} else agent
     label = name or (agent if "/" not in agent else Path(agent).name)
     result = evaluate(settings, run, who, label)
     for split, rates in result["splits"].items():

@@ -17,7 +17,8 @@ ConfigOption = Annotated[
     str | None,
     typer.Option(
         "--config",
-        help="A YAML file, or a shipped one: quickstart, real, webshop, intercode-sql, paper. "
+        help="A YAML file, or a shipped one: quickstart, real, webshop, intercode-sql, paper, "
+        "paper-webshop, paper-intercode-sql. "
         "Default: the run's own, else quickstart.",
     ),
 ]

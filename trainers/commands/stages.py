@@ -1,9 +1,9 @@
-"""`hpl experts`, `sft`, `explore`, `pairs`, `train`: each reads the last one's folder."""
+"""`hpl experts`, `sft`, `rft`, `explore`, `pairs`, `train`: each reads the last one's folder."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -35,7 +35,20 @@ def sft(
     needs_train_extra()
     from hpl_gym.trainers.sft import sft as stage
 
-    show("sft", stage(settings_of(run, config, overrides), run))
+    _show_finished("sft", stage(settings_of(run, config, overrides), run))
+
+
+def rft(
+    overrides: Settings = None, run: RunOption = DEFAULT_RUN, config: ConfigOption = None
+) -> None:
+    """Let the cloned policy play, and clone it again from what it solved (RFT, a baseline).
+
+    Example: `hpl rft --run runs/mine rft.count=200 rft.samples=5`
+    """
+    needs_train_extra()
+    from hpl_gym.trainers.rft import rft as stage
+
+    _show_finished("rft", stage(settings_of(run, config, overrides), run))
 
 
 def explore(
@@ -75,16 +88,41 @@ def pairs(
 
 
 def train(
-    overrides: Settings = None, run: RunOption = DEFAULT_RUN, config: ConfigOption = None
+    overrides: Settings = None,
+    run: RunOption = DEFAULT_RUN,
+    config: ConfigOption = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="A baseline or ablation, written to a folder of its name: hpl, hpl-fixed-n, "
+            "hpl-fixed-k, hpl-uncertainty, hpl-semantic, eto, ipr, static, length-only, "
+            "difficulty-only, no-bc, no-trajectory, no-step, no-group. Default: the run's own "
+            "settings, in `train`."
+        ),
+    ] = None,
 ) -> None:
     """Train with behaviour cloning and DPO at three levels, over the curriculum (stage 2).
 
-    Example: `hpl train --run runs/mine train.lr=3.0e-6 train.beta=0.3`
+    Examples: `hpl train --run runs/mine train.lr=3.0e-6 train.beta=0.3`,
+    `hpl train --run runs/mine --method ipr`,
+    `hpl train --run runs/mine train.args='{bf16: true, report_to: wandb}' train.lora='{r: 16}'`
+
+    On many GPUs:
+    `accelerate launch --num_processes 8 -m hpl_gym.trainers.cli train train.args='{deepspeed: zero3}'`
     """
     needs_train_extra()
+    from hpl_gym.trainers.config import method as settings
     from hpl_gym.trainers.hpl import train as stage
 
-    show("train", stage(settings_of(run, config, overrides), run))
+    differing = settings(method) if method else []
+    mine = settings_of(run, config, [*differing, *(overrides or [])], keep=not method)
+    _show_finished(method or "train", stage(mine, run, method or "train"))
+
+
+def _show_finished(title: str, manifest: dict[str, Any]) -> None:
+    """Show a stage's results, in the process that has them."""
+    if manifest["finished"]:
+        show(title, manifest)
 
 
 def needs_train_extra() -> None:

@@ -1,0 +1,149 @@
+"""Training on a plan: arguments, adapters, checkpoints, resume and what is saved."""
+
+import json
+import random
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hpl_gym.agents.language_model import load_model
+from hpl_gym.core import HPLGymError
+from hpl_gym.trainers.examples import Example, collate, score
+from hpl_gym.trainers.fit import fit, last_checkpoint
+from hpl_gym.trainers.optimizer import MuonAdamW
+from hpl_gym.trainers.plan import clone_plan
+from hpl_gym.trainers.processes import processes
+from hpl_gym.trainers.records import Stage
+from hpl_gym.trainers.sections import TinyConfig, TuningConfig
+from hpl_gym.trainers.tiny import make_model
+from hpl_gym.trainers.tree_trainer import TreeTrainer
+from tests.language import tokenizer
+
+SMALL = TinyConfig(layers=2, width=32, heads=2, kv_heads=1)
+RNG = random.Random(0)
+EXAMPLES = [Example(tuple(RNG.choices(range(3, 90), k=12)), (0.0,) + (1.0,) * 11) for _ in range(6)]
+IDS = torch.arange(3, 15)[None]
+
+
+def load():
+    return make_model(SMALL, tokenizer(), 0)
+
+
+def trained(folder, *, epochs=2, optimizer=None, phase_end=None, **settings):
+    plan = clone_plan(EXAMPLES, 2, epochs, random.Random(0))
+    plan += clone_plan(EXAMPLES, 2, 1, random.Random(1), phase=2)
+    stage = Stage(folder, {})
+    fit(
+        load,
+        tokenizer(),
+        plan,
+        TuningConfig(**{"lr": 1e-2} | settings),
+        stage,
+        processes("cpu"),
+        seed=0,
+        optimizer=optimizer,
+        phase_end=phase_end,
+    )
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines], stage.manifest
+
+
+def test_the_loss_is_the_mean_over_tokens_and_falls(tmp_path):
+    losses, manifest = trained(tmp_path)
+    first = clone_plan(EXAMPLES, 2, 1, random.Random(0))[0]
+    batch = collate([item.sequences[0] for item, _ in first.items])
+    assert losses[0] == pytest.approx(-score(load(), batch).sum().item() / 22, rel=1e-5)
+    assert losses[-1] < losses[0]
+    assert manifest["parameters"] == manifest["trained"] == load().num_parameters()
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_adapters_are_trained_alone_and_merged(tmp_path):
+    losses, manifest = trained(tmp_path, lora={"r": 2, "target_modules": ["q_proj", "v_proj"]})
+    assert losses[-1] < losses[0]
+    assert manifest["trained"] < manifest["parameters"] / 10
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+    saved, base = load_file(tmp_path / "model" / "model.safetensors"), load().state_dict()
+    changed = {name for name, weight in saved.items() if not torch.equal(weight, base[name])}
+    assert changed == {name for name in saved if "q_proj.weight" in name or "v_proj.weight" in name}
+    model, _ = load_model(tmp_path / "model")
+    assert model(input_ids=IDS).logits.shape == (1, 12, len(tokenizer()))
+
+
+def test_half_precision_is_near_single(tmp_path):
+    whole, _ = trained(tmp_path / "whole")
+    half, _ = trained(tmp_path / "half", args={"bf16": True})
+    assert half == pytest.approx(whole, rel=0.02)
+    assert half != whole
+
+
+def test_a_tracker_gets_the_metrics(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "logs"))
+    trained(tmp_path / "run", args={"report_to": "tensorboard"})
+    (events,) = (tmp_path / "logs").rglob("events.out.*")
+    content = events.read_bytes()
+    for name in (b"bc/loss", b"tokens_per_second", b"tokens_saved"):
+        assert name in content
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"args": {"no_such": 1}}, "no_such"),
+        ({"args": {"save_strategy": "sometimes"}}, "sometimes"),
+        ({"args": {"deepspeed": "zero3"}}, "launcher"),
+        ({"lora": {"no_such": 1}}, "no_such"),
+        ({"lora": {"target_modules": ["nowhere"]}}, "nowhere"),
+    ],
+)
+def test_bad_arguments_are_named(tmp_path, settings, text):
+    with pytest.raises(HPLGymError, match=text):
+        trained(tmp_path, **settings)
+
+
+class StopError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("muon", [False, True])
+def test_a_stopped_training_goes_on_with_the_same_losses(tmp_path, monkeypatch, muon):
+    def optimizer(model):
+        return MuonAdamW(model, 1e-2, 0.02)
+
+    made = optimizer if muon else None
+    expected, _ = trained(tmp_path / "whole", optimizer=made)
+    inner = TreeTrainer.training_step
+
+    def step(self, *arguments, **keywords):
+        if self.state.global_step == 7:
+            raise StopError
+        return inner(self, *arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TreeTrainer, "training_step", step)
+        with pytest.raises(StopError):
+            trained(tmp_path / "stopped", optimizer=made, save_steps=2)
+    torn = tmp_path / "stopped" / "checkpoint-99"  # as a kill in the midst of saving leaves it
+    torn.mkdir()
+    (torn / "trainer_state.json").write_text('{"global_st')
+    assert last_checkpoint(tmp_path / "stopped")[1] == 6
+    with (tmp_path / "stopped" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 8, "lo')
+    got, _ = trained(tmp_path / "stopped", optimizer=made, save_steps=2)
+    assert got == expected
+    one, other = (
+        load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "stopped")
+    )
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_the_policy_of_each_phase_is_handed_over(tmp_path):
+    handed = []
+    trained(tmp_path, phase_end=lambda phase, folder: handed.append((phase, folder)))
+    assert [phase for phase, _ in handed] == [1, 2]
+    first, second = (load_file(folder / "model.safetensors") for _, folder in handed)
+    last = load_file(tmp_path / "model" / "model.safetensors")
+    assert all(torch.equal(second[key], last[key]) for key in last)
+    assert any(not torch.equal(first[key], last[key]) for key in last)

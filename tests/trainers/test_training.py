@@ -1,0 +1,175 @@
+"""Stage 2 and the baselines by the command line: methods, kills, many processes, mismatches."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from hpl_gym.trainers.config import METHODS
+from hpl_gym.trainers.rft import distinct
+from tests.command_line import hpl
+
+TRAIN = [sys.executable, "-m", "hpl_gym.trainers.cli", "--progress", "quiet", "train"]
+SINGLE = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    """The run without its training."""
+    folder = tmp_path / "copy"
+    shutil.copytree(run, folder, ignore=shutil.ignore_patterns("train", "reference", "eval"))
+    return folder
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_killed_training_goes_on_with_the_same_bytes(run, copy):
+    command = [*TRAIN, "--run", str(copy), "train.save_steps=1"]
+    process = subprocess.Popen(command, env=SINGLE, stderr=subprocess.PIPE)
+    while process.poll() is None and not (copy / "train" / "checkpoint-3").exists():
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not json.loads((copy / "train/manifest.json").read_text())["finished"]
+    assert hpl("train", "--run", copy) == 0
+    ours, whole = (one / "train/metrics.jsonl" for one in (copy, run))
+    assert ours.read_text() == whole.read_text()
+    assert not list((copy / "train").glob("checkpoint-*"))
+
+
+@pytest.mark.parametrize("sharding", [None, "zero1", "zero2", "zero3"])
+def test_two_processes_have_the_losses_of_one(run, copy, sharding):
+    if sharding:
+        pytest.importorskip("deepspeed")
+    # A launcher for GPUs, on a machine without one: `--cpu` would start a single process.
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+    launch += ["--num_processes=2", "--num_machines=1", "--mixed_precision=no"]
+    launch += ["--dynamo_backend=no", "--main_process_port=0", *TRAIN[1:], "--run", str(copy)]
+    launch += [f"train.args={{deepspeed: {sharding}}}"] if sharding else []
+    done = subprocess.run(launch, env=SINGLE, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    manifest = json.loads((copy / "train/manifest.json").read_text())
+    assert manifest["processes"] == 2
+    one, two = metrics(run / "train"), metrics(copy / "train")
+    assert len(one) == len(two)
+    for ours, theirs in zip(one, two, strict=True):
+        assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-5)
+        assert theirs["grad_norm"] == pytest.approx(ours["grad_norm"], rel=1e-4)
+        for name in ("bc/loss", "trajectory/loss", "step/loss"):
+            assert theirs.get(name) == pytest.approx(ours.get(name), rel=1e-3), name
+    assert hpl("eval", "--run", copy, "--agent", "train") == 0
+
+
+def test_methods_differ_by_their_settings_alone(copy, capsys):
+    assert hpl("train", "--run", copy, "--method", "ipr", "train.epochs=1") == 0
+    assert hpl("train", "--run", copy, "--method", "eto", "train.epochs=1") == 0
+    ipr, eto = metrics(copy / "ipr"), metrics(copy / "eto")
+    assert {"bc/loss", "trajectory/loss", "step/loss"} <= set(ipr[0])
+    assert "group/loss" not in ipr[0]
+    assert "trajectory/loss" in eto[0]
+    assert not {"bc/loss", "step/loss", "group/loss"} & set(eto[0])
+    assert (copy / "pairs/reference/logprobs.jsonl").is_file()
+    settings = json.loads((copy / "eto/manifest.json").read_text())["config"]["train"]
+    assert (settings["bc"], settings["epochs"]) == (0, 1)
+    assert hpl("eval", "--run", copy, "--agent", "eto") == 0
+    assert "eto" in capsys.readouterr().out
+    assert hpl("train", "--run", copy, "--method", "magic") == 1
+    assert "ipr" in capsys.readouterr().err
+
+
+def test_every_method_is_a_valid_setting(copy, capsys):
+    for name in yaml.safe_load(METHODS.read_text()):
+        assert hpl("train", "--run", copy, "--method", name, "train.max_length=16") == 1
+        error = " ".join(capsys.readouterr().err.split())
+        assert "no preference pair that fits" in error, name
+
+
+def test_the_policy_of_each_phase_is_evaluated(copy):
+    assert hpl("train", "--run", copy, "train.phases=true") == 0
+    steps = json.loads((copy / "train/manifest.json").read_text())["steps"]
+    for phase, count in enumerate(steps, 1):
+        result = copy / f"eval/train-phase-{phase}/result.json"
+        assert result.is_file() == bool(count)
+        assert not count or json.loads(result.read_text())["splits"]["valid_seen"]["all"]
+
+
+def test_the_curriculum_is_drawn_before_training(copy, capsys):
+    assert hpl("train", "--run", copy) == 0
+    shown = capsys.readouterr().err
+    assert "group pairs by length and reward gap" in shown
+    assert "empty" in shown
+    assert "<svg" in (copy / "train/curriculum.svg").read_text()
+
+
+def mismatch(copy, capsys):
+    assert hpl("train", "--run", copy) == 1
+    error = " ".join(capsys.readouterr().err.split())
+    assert "Traceback" not in error
+    assert not (copy / "train/metrics.jsonl").exists()
+    return error
+
+
+def test_pairs_of_another_reference_are_refused(copy, capsys):
+    weights = next((copy / "sft/model").glob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
+    assert "another reference policy" in mismatch(copy, capsys)
+
+
+def test_pairs_of_another_template_are_refused(copy, capsys):
+    template = copy / "sft/model/chat_template.jinja"
+    template.write_text(template.read_text().replace("<|end|>", "<|end|> "))
+    assert "another tokenizer, chat template or prompt" in mismatch(copy, capsys)
+
+
+def test_a_model_without_a_template_is_refused(copy, capsys):
+    (copy / "sft/model/chat_template.jinja").unlink()
+    assert "no chat template" in mismatch(copy, capsys)
+
+
+def test_no_pairs_at_all(copy, capsys):
+    for file in (copy / "pairs").glob("*.jsonl"):
+        file.write_text("")
+    assert "no preference pair" in mismatch(copy, capsys)
+
+
+def test_log_probabilities_of_other_pairs_are_refused(copy, capsys):
+    assert hpl("train", "--run", copy) == 0
+    shutil.rmtree(copy / "train")
+    pairs = copy / "pairs/pairs_step.jsonl"
+    pairs.write_text("".join(pairs.read_text().splitlines(keepends=True)[:-1]))
+    capsys.readouterr()
+    assert "reference was made with another configuration" in mismatch(copy, capsys)
+
+
+def test_rejection_sampling_clones_what_the_policy_solved(copy):
+    assert hpl("rft", "--run", copy, "rft.count=3", "rft.samples=2", "rft.epochs=1") == 0
+    manifest = json.loads((copy / "rft/manifest.json").read_text())
+    assert manifest["sampled"] == 6
+    assert manifest["kept"] <= manifest["solved"] <= 6
+    assert (copy / "rft/model/model.safetensors").is_file()
+
+
+def test_every_course_is_kept_once_and_none_of_the_experts():
+    def record(task, success, *replies):
+        turns = [{"reply": f"Action: {reply}"} for reply in replies]
+        return {"task_id": task, "success": success, "turns": turns}
+
+    experts = [record("a", True, "x", "y")]
+    sampled = [
+        record("a", True, "x", "y"),
+        record("a", True, "y"),
+        record("a", True, "y"),
+        record("b", True, "x", "y"),
+        record("b", False, "z"),
+    ]
+    assert distinct(sampled, experts) == [sampled[1], sampled[3]]

@@ -1,0 +1,91 @@
+"""TRL's `DPOTrainer` as the yardstick: the same loss and gradients where its mask is made ours."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hpl_gym.trainers.examples import Example, collate
+from hpl_gym.trainers.losses import dpo_loss, dpo_margins
+from hpl_gym.trainers.packing import Tree, pack
+from hpl_gym.trainers.scorer import score_trees
+from hpl_gym.trainers.sections import TinyConfig
+from hpl_gym.trainers.tiny import make_model
+from tests.language import tokenizer
+
+trl = pytest.importorskip("trl")
+datasets = pytest.importorskip("datasets")
+
+BETA = 0.3
+CONFIG = TinyConfig(layers=2, width=32, heads=2, kv_heads=1)
+
+
+def new_model(seed):
+    return make_model(CONFIG, tokenizer(), seed).double()
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory):
+    args = trl.DPOConfig(
+        output_dir=str(tmp_path_factory.mktemp("trl")),
+        beta=BETA,
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        report_to=[],
+    )
+    rows = [{"prompt": "go", "chosen": " left", "rejected": " right"}]
+    model = new_model(0)
+    model.config._name_or_path = "tiny"
+    return trl.DPOTrainer(
+        model,
+        new_model(1),
+        args,
+        train_dataset=datasets.Dataset.from_list(rows),
+        processing_class=tokenizer(),
+    )
+
+
+tokens = st.lists(st.integers(3, 90), min_size=1, max_size=12)
+flags = st.lists(st.sampled_from((0.0, 1.0)), min_size=12, max_size=12)
+pairs = st.tuples(tokens, tokens, tokens, flags, flags)
+
+
+def sequence(prompt, completion, mask):
+    """A multi-turn completion: observations between replies do not count."""
+    weights = (0.0,) * len(prompt) + tuple(mask[: len(completion)])
+    return Example(tuple(prompt + completion), weights)
+
+
+@given(rows=st.lists(pairs, min_size=1, max_size=4))
+@settings(max_examples=15, deadline=None)
+def test_the_loss_and_its_gradients_are_trls(theirs, rows):
+    winners = [sequence(prompt, one, mask) for prompt, one, _, mask, _ in rows]
+    losers = [sequence(prompt, other, mask) for prompt, _, other, _, mask in rows]
+    batch = collate(winners + losers)
+    theirs.model.zero_grad()
+    loss = theirs.compute_loss(
+        theirs.model,
+        {
+            "input_ids": batch.ids,
+            "attention_mask": batch.attention,
+            "completion_mask": batch.weights.long(),
+        },
+    )
+    loss.backward()
+    expected = torch.cat([weight.grad.flatten() for weight in theirs.model.parameters()])
+
+    policy, reference = new_model(0), new_model(1)
+    tree = Tree()
+    for pair in zip(winners, losers, strict=True):
+        tree.add(pair)
+    for model in (policy, reference):
+        score_trees(model)
+    values = policy(packed=pack(tree)).view(-1, 2).T
+    with torch.no_grad():
+        known = reference(packed=pack(tree)).view(-1, 2).T
+    ours = dpo_loss(dpo_margins(*values, *known), BETA).mean()
+    assert ours.item() == pytest.approx(loss.item(), rel=1e-6)
+    ours.backward()
+    got = torch.cat([weight.grad.flatten() for weight in policy.parameters()])
+    assert (got - expected).norm() <= 1e-5 * expected.norm() + 1e-8

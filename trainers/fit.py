@@ -1,0 +1,289 @@
+"""Training by `transformers.Trainer`: arguments, checkpoints, resume, and the model at the end."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, TrainingArguments
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+from transformers.trainer_pt_utils import get_model_param_count
+
+from hpl_gym.core import HPLGymError, MissingExtraError
+from hpl_gym.trainers.optimizer import save_model
+from hpl_gym.trainers.plan import TERMS, Packs, Step
+from hpl_gym.trainers.progress import Bar, bar
+from hpl_gym.trainers.records import Stage, repair
+from hpl_gym.trainers.scorer import score_trees
+from hpl_gym.trainers.sections import TuningConfig
+from hpl_gym.trainers.tree_trainer import TreeTrainer
+
+DEEPSPEED = Path(__file__).parent / "configs" / "deepspeed"
+
+
+def fit(
+    load: Callable[[], PreTrainedModel],
+    tokenizer: Any,
+    plan: Sequence[Step],
+    settings: TuningConfig,
+    stage: Stage,
+    state: PartialState,
+    *,
+    seed: int,
+    beta: float = 0.0,
+    optimizer: Callable[[PreTrainedModel], torch.optim.Optimizer] | None = None,
+    phase_end: Callable[[int, Path], None] | None = None,
+) -> Packs:
+    """Train a model on a plan and save it in ``model/`` of a stage.
+
+    A training that was stopped goes on from its last checkpoint, with the same losses.
+
+    Args:
+        load: Loads the model on the CPU, in single precision.
+        tokenizer: Saved beside it.
+        plan: The steps.
+        settings: How to train.
+        stage: Where checkpoints, metrics and the model go.
+        state: The processes.
+        seed: Seed of dropout and of LoRA's weights.
+        beta: Of the DPO losses.
+        optimizer: Makes the optimiser; None is AdamW.
+        phase_end: Called in the main process at the end of each phase with its number and a folder
+            that holds the policy of then; None keeps no such policies.
+
+    Returns:
+        What was trained on.
+
+    Raises:
+        HPLGymError: ``args`` or ``lora`` have a bad argument, a loss is not a number, or the model
+            cannot be trained on token trees.
+    """
+    packs = Packs(plan, settings.pack_tokens, state.num_processes)
+    args = arguments(settings, stage.folder, packs, seed, state)
+    model = load()
+    score_trees(model)
+    if settings.lora is not None:
+        model = with_lora(model, settings.lora, seed)
+    metrics = stage.folder / "metrics.jsonl"
+    resume, done = last_checkpoint(stage.folder)
+    if state.is_main_process:
+        stage.note(
+            parameters=get_model_param_count(model),
+            trained=get_model_param_count(model, trainable_only=True),
+        )
+        keep_until(metrics, done)
+
+    def save(folder: Path) -> None:
+        _save(trainer, load, tokenizer, folder, lora=settings.lora is not None)
+        state.wait_for_everyone()
+
+    callbacks: list[TrainerCallback] = []
+    if phase_end:
+        callbacks.append(PhaseEnds(plan, stage.folder / "phases", save, phase_end))
+    with bar(stage.folder.name, len(plan), done) as progress:
+        trainer = TreeTrainer(
+            model,
+            args,
+            packs,
+            beta,
+            metrics,
+            callbacks=[Shown(progress), *callbacks],
+            optimizers=(optimizer(model) if optimizer else None, None),
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train(resume_from_checkpoint=resume)
+    save(stage.folder / "model")
+    if state.is_main_process:
+        for checkpoint in stage.folder.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+    return packs
+
+
+def arguments(
+    settings: TuningConfig, folder: Path, packs: Packs, seed: int, state: PartialState
+) -> TrainingArguments:
+    """Return the trainer's arguments; ``settings.args`` has the last word.
+
+    Raises:
+        HPLGymError: ``settings.args`` has an argument that does not exist, or a bad value.
+        MissingExtraError: DeepSpeed is asked for and not installed.
+    """
+    values: dict[str, Any] = {
+        "output_dir": str(folder),
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": packs.accumulation,
+        "max_steps": packs.steps,
+        "learning_rate": settings.lr,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": math.ceil(settings.warmup * packs.steps),
+        "max_grad_norm": 1.0,
+        "weight_decay": 0.0,
+        "optim": "adamw_torch",
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "steps",
+        "save_steps": settings.save_steps,
+        "save_total_limit": 1,
+        "report_to": [],
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+        "use_cpu": state.device.type == "cpu",
+        "seed": seed,
+    }
+    own = dict(settings.args)
+    if "deepspeed" in own:
+        _begin_deepspeed(state)
+        shipped = DEEPSPEED / f"{own['deepspeed']}.json"
+        own["deepspeed"] = str(shipped) if shipped.is_file() else own["deepspeed"]
+    if state.device.type == "cpu" and state.num_processes > 1:
+        values["ddp_backend"] = "gloo"
+    try:
+        args = TrainingArguments(**values | own)
+        # Several GPUs are for several processes: one process would copy the model for each batch.
+        args._n_gpu = min(args.n_gpu, 1)
+    except (TypeError, ValueError) as error:
+        raise HPLGymError(f"The setting 'args' of the training: {error}") from error
+    return args
+
+
+def _begin_deepspeed(state: PartialState) -> None:
+    """Let DeepSpeed know of the processes before a model is loaded in shards."""
+    try:
+        import deepspeed
+    except ImportError as error:
+        raise MissingExtraError(
+            "DeepSpeed is not installed: pip install 'hpl-gym[deepspeed]'."
+        ) from error
+    if not torch.distributed.is_initialized():
+        raise HPLGymError(
+            "DeepSpeed needs a launcher: torchrun --nproc_per_node 1 -m hpl_gym.trainers.cli "
+            "and then the command, or accelerate launch."
+        )
+    deepspeed.init_distributed(dist_backend=state.backend)
+
+
+def with_lora(model: PreTrainedModel, settings: dict[str, Any], seed: int) -> Any:
+    """Return a model of which low-rank adapters are trained and nothing else.
+
+    Args:
+        model: The model.
+        settings: Arguments of `peft.LoraConfig`.
+        seed: Seed of their weights.
+
+    Raises:
+        HPLGymError: An argument does not exist or does not suit the model.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **settings))
+    except (TypeError, ValueError) as error:
+        raise HPLGymError(f"The setting 'lora' of the training: {error}") from error
+
+
+def last_checkpoint(folder: Path) -> tuple[str | None, int]:
+    """Return the newest whole checkpoint of a stage and its step; (None, 0) without one."""
+    found = []
+    for state in folder.glob("checkpoint-*/trainer_state.json"):
+        try:
+            found.append((json.loads(state.read_text())["global_step"], str(state.parent)))
+        except json.JSONDecodeError:  # it is written last, so this one is not whole
+            continue
+    if not found:
+        return None, 0
+    step, newest = max(found)
+    return newest, step
+
+
+def keep_until(metrics: Path, step: int) -> None:
+    """Cut a metrics file back to a step, from which training goes on."""
+    repair(metrics)
+    kept = metrics.read_text().splitlines(keepends=True)[:step]
+    temporary = metrics.with_suffix(".part")
+    temporary.write_text("".join(kept))
+    temporary.replace(metrics)
+
+
+def _save(
+    trainer: TreeTrainer,
+    load: Callable[[], PreTrainedModel],
+    tokenizer: Any,
+    folder: Path,
+    *,
+    lora: bool,
+) -> None:
+    """Save the trained model; adapters are merged into it, and kept beside it as well."""
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if not trainer.is_world_process_zero():
+        return
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not lora:
+        save_model(model, tokenizer, folder, weights)
+        return
+    from peft import PeftModel
+
+    adapter = folder.with_name("adapter")
+    model.save_pretrained(adapter, state_dict=weights)
+    unset_hf_deepspeed_config()  # this one is loaded whole
+    merged = PeftModel.from_pretrained(load(), adapter).merge_and_unload()
+    save_model(merged, tokenizer, folder)
+
+
+class PhaseEnds(TrainerCallback):
+    """Keeps the policy at the end of each phase and hands it over.
+
+    Args:
+        plan: The steps.
+        folder: Where the policies go, by the number of their phase.
+        save: Saves the policy of now, in all processes.
+        phase_end: Called with the number and the policy's folder in the main process.
+    """
+
+    def __init__(
+        self,
+        plan: Sequence[Step],
+        folder: Path,
+        save: Callable[[Path], None],
+        phase_end: Callable[[int, Path], None],
+    ) -> None:
+        self._ends = {at: step.phase for at, step in enumerate(plan, 1)}
+        last = {phase: at for at, phase in self._ends.items()}
+        self._ends = {at: phase for phase, at in last.items()}
+        self._folder, self._save, self._phase_end = folder, save, phase_end
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Save and hand over, where a phase ends."""
+        phase = self._ends.get(state.global_step)
+        if phase is not None:
+            folder = self._folder / str(phase) / "model"
+            self._save(folder)
+            if state.is_world_process_zero:
+                self._phase_end(phase, folder)
+
+
+class Shown(TrainerCallback):
+    """Moves the progress bar."""
+
+    def __init__(self, progress: Bar) -> None:
+        self._progress = progress
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        """Show the losses of a step."""
+        if "loss" not in logs:
+            return
+        self._progress.advance()
+        losses = {term: logs[f"{term}/loss"] for term in TERMS if f"{term}/loss" in logs}
+        shown = f"loss {logs['loss']:.3f}"
+        if len(losses) > 1:
+            shown = " ".join(f"{term} {loss:.2f}" for term, loss in losses.items())
+        rate = f"{logs['tokens_per_second']:,.0f} tokens/s"
+        self._progress.note(f"{shown}, {rate}, {logs['tokens_saved']:.0%} of the tokens saved")

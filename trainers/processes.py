@@ -1,0 +1,42 @@
+"""The processes of one training, as ``accelerate launch`` or torchrun starts them; often just one.
+
+    accelerate launch --num_processes 8 -m hpl_gym.trainers.cli train --run runs/mine
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from hpl_gym.trainers.progress import set_mode
+from hpl_gym.trainers.records import Stage
+
+
+def processes(device: str) -> PartialState:
+    """Return which process this is; only the main one shows progress.
+
+    Args:
+        device: The settings' device.
+    """
+    if device == "cpu":
+        state = PartialState(cpu=True, backend="gloo") if _launched() else PartialState(cpu=True)
+    else:
+        state = PartialState()
+    if not state.is_main_process:
+        set_mode("quiet")
+    return state
+
+
+def open_stage(state: PartialState, folder: Path, config: Mapping[str, Any]) -> Stage:
+    """Open a stage in all processes, the main one first; only that one may write to it."""
+    with state.main_process_first():
+        return Stage(folder, config)
+
+
+def _launched() -> bool:
+    import os
+
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
