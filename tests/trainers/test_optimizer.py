@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from hpl_gym.trainers.optimizer import MuonAdamW
+from hpl_gym.trainers.optimizer import Muon, MuonAdamW, orthogonal
 from hpl_gym.trainers.sections import TinyConfig
 from hpl_gym.trainers.tiny import make_model, train_tokenizer
 
@@ -34,6 +34,31 @@ def test_every_parameter_is_trained_once_and_the_loss_falls(model):
     losses = [step(model, optimizer) for _ in range(20)]
     assert losses[-1] < losses[0]
     assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_muon_is_torchs_muon_but_for_its_half_precision(model, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
+    twin = copy.deepcopy(model)
+    ours, theirs = (
+        [weight for weight in one.model.layers.parameters() if weight.ndim == 2]
+        for one in (model, twin)
+    )
+    mine, other = Muon(ours, 0.02), torch.optim.Muon(theirs, 0.02, weight_decay=0.0)
+    before = [weight.detach().clone() for weight in ours]
+    for _ in range(3):
+        for one in (model, twin):
+            one.zero_grad()
+            one(input_ids=IDS, labels=IDS).loss.backward()
+        mine.step()
+        other.step()
+    for start, weight, expected in zip(before, ours, theirs, strict=True):
+        assert (weight - expected).norm() < 1e-3 * (expected - start).norm()
+
+
+def test_orthogonal_matrices_have_singular_values_near_one():
+    values = torch.linalg.svdvals(orthogonal(torch.randn(3, 8, 20)))
+    assert values.min() > 0.5
+    assert values.max() < 1.3
 
 
 def test_muon_has_the_matrices_but_not_the_embeddings(model):
