@@ -72,7 +72,9 @@ def heat_map(cells: Iterable[Cell], lengths: Sequence[int], gaps: Sequence[float
         for column in (1, 2, 3):
             count = counts[row, column]
             share = round(215 * count / most)
-            style = f"{'white' if share > 110 else 'black'} on #{255 - share:02x}{255 - share:02x}ff"
+            style = (
+                f"{'white' if share > 110 else 'black'} on #{255 - share:02x}{255 - share:02x}ff"
+            )
             shades.append(Text(str(count or "empty"), style=style if count else "dim"))
         table.add_row(f"{low + 1} or more" if high is None else f"{low + 1} to {high}", *shades)
     return table

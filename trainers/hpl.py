@@ -89,14 +89,14 @@ def train(config: Config, run: Path, name: str = "train") -> dict[str, Any]:
     if not pairs:
         raise HPLGymError(
             f"{run / 'pairs'} holds no preference pair that fits: explore more expert "
-            "trajectories (explore.count), or raise train.max_length and train.pack_tokens."
+            "trajectories (explore.count), or raise train.max_length."
         )
     source = run / "explore" / "trajectories.jsonl"
     clones = [
         Item("bc", key, (example(encoder, experts[key]),))
         for key in sorted({branch["expert"] for branch in read_records(source)})
     ]
-    clones = [one for one in clones if fits(one, settings.max_length, settings.pack_tokens)]
+    clones = [one for one in clones if fits(one, settings.max_length)]
     plan = make_plan(
         [*clones, *pairs],
         {term: getattr(settings, term) for term in TERMS},
@@ -160,15 +160,15 @@ def _referenced(
         model = model.bfloat16()
     kept = run / "pairs" / ("reference-bf16" if half else "reference")
     stage = open_stage(state, kept, inputs)
-    with torch.autocast(state.device.type, torch.bfloat16, enabled=half and "deepspeed" not in args):
+    with torch.autocast(
+        state.device.type, torch.bfloat16, enabled=half and "deepspeed" not in args
+    ):
         return with_references(
             items, [row["key"] for row in rows], model, stage, state, config.train
         )
 
 
-def _draw_curriculum(
-    config: Config, folder: Path, pairs: list[Item], steps: Counter[int]
-) -> None:
+def _draw_curriculum(config: Config, folder: Path, pairs: list[Item], steps: Counter[int]) -> None:
     """Show what each cell of the grid holds, and keep the picture as ``curriculum.svg``."""
     cells = [item.cell for item in pairs if item.term == "group"]
     picture = heat_map(cells, config.pairs.lengths, config.pairs.gaps)

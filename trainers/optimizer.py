@@ -15,7 +15,7 @@ from transformers.utils.logging import disable_progress_bar
 
 
 class Muon(torch.optim.Optimizer):
-    """`torch.optim.Muon` without weight decay, in single precision and matrices of a shape together.
+    """`torch.optim.Muon` in single precision, with matrices of one shape taken together.
 
     That one multiplies matrices in bfloat16, which takes a CPU without instructions for it more
     time than the rest of a training step.

@@ -2,12 +2,12 @@
 
 Behaviour cloning goes through the expert trajectories; its loss is the mean over a step's tokens.
 
-Preference training has phases. A phase of the curriculum is a pass over the explored expert trajectories, `batch` of them a step,
-each with all its data: itself for behaviour cloning, its trajectory and step pairs, and those of
-its group pairs that the phase allows. An item of a term weighs ``w * steps / items``: its term's
-weight over the items that a step holds on average. So the mean of a phase's losses is the composite
-loss of the phase's data (`losses.hpl_loss`), each term an expectation over its own data, however
-they are packed, accumulated and shared out over processes.
+Preference training has phases. A phase of the curriculum is a pass over the explored expert
+trajectories, `batch` of them a step, each with all its data: itself for behaviour cloning, its
+trajectory and step pairs, and those of its group pairs that the phase allows. An item of a term
+weighs ``w * steps / items``: its term's weight over the items that a step holds on average. So the
+mean of a phase's losses is the composite loss of the phase's data (`losses.hpl_loss`), each term an
+expectation over its own data, however they are packed, accumulated and shared out over processes.
 """
 
 from __future__ import annotations
@@ -128,10 +128,9 @@ def clone_plan(
     return plan
 
 
-def fits(item: Item, max_length: int, pack_tokens: int) -> bool:
-    """Return whether no sequence is longer than `max_length` and their tree is within a pack."""
-    longest = max(len(one.ids) for one in item.sequences)
-    return longest <= max_length and Tree().add(item.sequences, pack_tokens)
+def fits(item: Item, max_length: int) -> bool:
+    """Return whether no sequence is longer than `max_length`."""
+    return max(len(one.ids) for one in item.sequences) <= max_length
 
 
 class Packs(Dataset[Pack]):
@@ -143,7 +142,7 @@ class Packs(Dataset[Pack]):
 
     Args:
         plan: The steps.
-        pack_tokens: Most tokens of a tree; every item fits (see `fits`).
+        pack_tokens: Most tokens of a tree of several items.
         world: Number of processes.
 
     Attributes:

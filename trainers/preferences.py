@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from hpl_gym.trainers.config import Config
-from hpl_gym.trainers.sections import PairsConfig
 from hpl_gym.trainers.curriculum import cell
 from hpl_gym.trainers.records import Stage, digest, finished_manifest, read_records
+from hpl_gym.trainers.sections import PairsConfig
 from hpl_gym.wrappers.react import parse_reply
 
 LEVELS = ("trajectory", "step", "group")

@@ -1,10 +1,8 @@
-"""The processes of one training, as ``accelerate launch`` or torchrun starts them; often just one.
-
-    accelerate launch --num_processes 8 -m hpl_gym.trainers.cli train --run runs/mine
-"""
+"""The processes of one training, as ``accelerate launch`` or torchrun starts them; often one."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,8 @@ def processes(device: str) -> PartialState:
         device: The settings' device.
     """
     if device == "cpu":
-        state = PartialState(cpu=True, backend="gloo") if _launched() else PartialState(cpu=True)
+        launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        state = PartialState(cpu=True, **{"backend": "gloo"} if launched else {})
     else:
         state = PartialState()
     if not state.is_main_process:
@@ -34,9 +33,3 @@ def open_stage(state: PartialState, folder: Path, config: Mapping[str, Any]) -> 
     """Open a stage in all processes, the main one first; only that one may write to it."""
     with state.main_process_first():
         return Stage(folder, config)
-
-
-def _launched() -> bool:
-    import os
-
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1

@@ -97,7 +97,7 @@ def with_references(
     fitting = [
         (key, item)
         for key, item in zip(keys, items, strict=True)
-        if fits(item, settings.max_length, settings.pack_tokens)
+        if fits(item, settings.max_length)
     ]
     with state.main_process_first():
         known = stage.keys("logprobs")

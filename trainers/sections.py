@@ -95,8 +95,8 @@ class TuningConfig(Section):
         epochs: Passes over the data.
         warmup: Share of the steps with a rising learning rate; a cosine follows.
         max_length: Longest sequence in tokens; what is longer is left out and counted.
-        pack_tokens: Most tokens of a token tree, the unit of computation; decides memory and time.
-            What needs a larger tree is left out and counted.
+        pack_tokens: Most tokens of a token tree of several pairs or trajectories, the unit of
+            computation; decides memory and time, not the result.
         save_steps: Steps between checkpoints, from which a stopped training goes on.
         args: More `transformers.TrainingArguments`, such as ``bf16``, ``gradient_checkpointing`` or
             ``report_to``; ``deepspeed`` takes a file or one of ``zero1``, ``zero2``, ``zero3``.
@@ -108,7 +108,7 @@ class TuningConfig(Section):
     epochs: int = Field(3, ge=1)
     warmup: float = Field(0.1, ge=0, le=1)
     max_length: int = Field(6000, ge=16)
-    pack_tokens: int = Field(16_384, ge=16)
+    pack_tokens: int = Field(8192, ge=16)
     save_steps: int = Field(100, ge=1)
     args: dict[str, Any] = {}
     lora: dict[str, Any] | None = None

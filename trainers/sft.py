@@ -93,15 +93,11 @@ def clone(
         example(encoder, to_conversation(one, config.env.id), without=one["slips"])
         for one in records
     ]
-    fitting = [
-        one
-        for one in examples
-        if fits(Item("bc", "", (one,)), settings.max_length, settings.pack_tokens)
-    ]
+    fitting = [one for one in examples if fits(Item("bc", "", (one,)), settings.max_length)]
     if not fitting:
         raise HPLGymError(
             f"All {len(examples)} trajectories are longer than {settings.max_length} tokens: raise "
-            "max_length (and pack_tokens, if it is smaller)."
+            "max_length."
         )
     rng = random.Random(config.seed)
     plan, optimizer = [], None

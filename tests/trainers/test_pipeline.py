@@ -13,6 +13,7 @@ from hpl_gym.trainers.records import read_records
 from hpl_gym.trainers.rollout import Simulator, replay
 from tests.command_line import hpl
 
+
 def test_every_stage_leaves_its_files(run):
     for name in ("experts", "sft", "explore", "pairs", "train", "eval/random", "eval/hpl"):
         manifest = json.loads((run / name / "manifest.json").read_text())

@@ -66,9 +66,7 @@ def test_cloning_weighs_every_token_of_a_step_the_same():
     assert len(clone_plan([ONE] * 5, 2, 3, random.Random(0))) == 9
 
 
-@given(
-    experts=st.integers(1, 6), world=st.integers(1, 3), size=st.sampled_from((6, 8, 1000))
-)
+@given(experts=st.integers(1, 6), world=st.integers(1, 3), size=st.sampled_from((3, 4, 1000)))
 def test_packs_hold_every_item_once_for_any_number_of_processes(experts, world, size):
     items = some_items(experts, [(1, 1)] * experts)
     plan = make_plan(items, WEIGHTS, CURRICULA["hpl"], 2, 1, random.Random(0))
@@ -79,4 +77,4 @@ def test_packs_hold_every_item_once_for_any_number_of_processes(experts, world, 
         own = [packs[index] for index in range(number * a_step, (number + 1) * a_step)]
         held = [pair for pack in own for pair in pack.items if pair[1]]
         assert sorted(map(repr, held)) == sorted(map(repr, step.items))
-        assert all(len(pack.packed.ids) <= size for pack in own)
+        assert all(len(pack.packed.ids) <= size or len(pack.items) == 1 for pack in own)

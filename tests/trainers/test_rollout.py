@@ -1,5 +1,4 @@
 import asyncio
-import random
 
 import pytest
 from hypothesis import given

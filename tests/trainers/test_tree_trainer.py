@@ -192,10 +192,8 @@ def test_a_killed_training_goes_on_with_the_same_losses(tmp_path):
 
 def test_items_that_cannot_fit():
     item = some_items(1)[1]
-    size = 14 + 12
-    assert fits(item, 14, size)
-    assert not fits(item, 13, size)
-    assert not fits(item, 14, size - 1)
+    assert fits(item, 14)
+    assert not fits(item, 13)
 
 
 def test_a_plan_without_groups_has_one_phase():

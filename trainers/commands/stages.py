@@ -107,8 +107,8 @@ def train(
     `hpl train --run runs/mine --method ipr`,
     `hpl train --run runs/mine train.args='{bf16: true, report_to: wandb}' train.lora='{r: 16}'`
 
-    On many GPUs:
-    `accelerate launch --num_processes 8 -m hpl_gym.trainers.cli train train.args='{deepspeed: zero3}'`
+    On many GPUs: `accelerate launch --num_processes 8 -m hpl_gym.trainers.cli train --run runs/mine
+    train.args='{bf16: true, deepspeed: zero3}'`
     """
     needs_train_extra()
     from hpl_gym.trainers.config import method as settings
