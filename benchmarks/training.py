@@ -49,7 +49,7 @@ SIZES = {  # width, inner width, layers, heads, key heads: Qwen2.5's
     "1.5b": (1536, 8960, 28, 12, 2),
 }
 VOCABULARY = 151_936
-WAYS = ("TRL DPOTrainer", "ours, a sequence at a time", "ours, packed")
+TRL, ALONE = "TRL DPOTrainer", "ours, a sequence at a time"
 
 
 def items_of(config: Config, run: Path, experts: int | None) -> list[Item]:
@@ -170,7 +170,7 @@ def with_trl(items: Sequence[Item], run: Path, size: str, device: str, folder: s
     return Counter(tokens=tokens, reference=tokens, seconds=seconds, memory=peak.megabytes)
 
 
-def one_by_one(items: Sequence[Item], run: Path, size: str, device: str, _: str) -> Counter[str]:
+def one_by_one(items: Sequence[Item], run: Path, size: str, device: str) -> Counter[str]:
     """Train with our losses, each sequence by itself."""
     model = model_of(run, size, device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
@@ -194,9 +194,11 @@ def one_by_one(items: Sequence[Item], run: Path, size: str, device: str, _: str)
     return Counter(tokens=tokens, seconds=seconds, memory=peak.megabytes)
 
 
-def packed(items: Sequence[Item], run: Path, size: str, device: str, folder: str) -> Counter[str]:
+def packed(
+    items: Sequence[Item], run: Path, size: str, device: str, folder: str, pack_tokens: int
+) -> Counter[str]:
     """Train with our trainer on token trees, after scoring them once as the reference."""
-    packs = Packs([Step(1, tuple((item, 1.0) for item in items))], 16_384)
+    packs = Packs([Step(1, tuple((item, 1.0) for item in items))], pack_tokens)
     model = model_of(run, size, device)
     score_trees(model)
     begun = time.perf_counter()
@@ -228,10 +230,13 @@ def packed(items: Sequence[Item], run: Path, size: str, device: str, folder: str
 
 
 def measure(way: str, items: Sequence[Item], run: Path, size: str, device: str) -> Counter[str]:
-    """Train in one way, in this process."""
-    train = dict(zip(WAYS, (with_trl, one_by_one, packed), strict=True))[way]
+    """Train in one way, in this process; the number of tokens a tree stands for ours, packed."""
     with tempfile.TemporaryDirectory() as folder:
-        return train(items, run, size, device, folder)
+        if way == TRL:
+            return with_trl(items, run, size, device, folder)
+        if way == ALONE:
+            return one_by_one(items, run, size, device)
+        return packed(items, run, size, device, folder, int(way))
 
 
 def main() -> None:
@@ -241,6 +246,7 @@ def main() -> None:
     parser.add_argument("--experts", type=int, help="expert trajectories; default all explored")
     parser.add_argument("--size", choices=("run", *SIZES), default="run")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--pack", type=int, nargs="+", default=[2048, 8192], help="tokens a tree")
     parser.add_argument("--tflops", type=float, default=989, help="the GPU's peak in bfloat16")
     options = parser.parse_args()
     config = load_config(options.run / "config.yaml")
@@ -248,12 +254,12 @@ def main() -> None:
     terms = Counter(item.term for item in items)
     results = {}
     spawn = multiprocessing.get_context("spawn")
-    for way in WAYS:
+    for way in (TRL, ALONE, *map(str, options.pack)):
         with ProcessPoolExecutor(1, spawn) as process:
             results[way] = process.submit(
                 measure, way, items, options.run, options.size, options.device
             ).result()
-    out, theirs = Console(), results[WAYS[0]]
+    out, theirs = Console(), results[TRL]
     counts = ", ".join(f"{count} {term}" for term, count in terms.items())
     table = Table(title=f"One pass over {counts} ({options.size}, {options.device})")
     columns = ("", "tokens", "fewer", "s", "faster", "tokens/s", "peak memory, MB", "less")
@@ -261,7 +267,7 @@ def main() -> None:
         table.add_column(column, justify="right" if column else "left")
     for way, found in results.items():
         table.add_row(
-            way,
+            way if way in (TRL, ALONE) else f"ours, trees of {int(way):,}",
             f"{found['tokens']:,}",
             f"{theirs['tokens'] / found['tokens']:.2f}",
             f"{found['seconds']:.1f}",
@@ -271,7 +277,7 @@ def main() -> None:
             f"{theirs['memory'] / found['memory']:.2f}",
         )
     out.print(table)
-    ours = results[WAYS[2]]
+    ours = results[str(options.pack[-1])]
     both = ours["seconds"] + ours["reference_seconds"]
     out.print(
         f"Reference: TRL's scores {theirs['reference']:,} tokens in every pass; ours "
