@@ -91,7 +91,8 @@ class Rows:
         """Return rows that are copies of the rows `sources`, in the same memory.
 
         Args:
-            sources: Each row once and then repeated (``[0, 1, 0]``), or fewer, in ascending order.
+            sources: Each row once and then repeated (``[0, 1, 0]``), or fewer, of which those that
+                move come from behind (``[0, 3, 2]``).
         """
         end = self.length
         # From the last on when rows are repeated, so that none is written over before it is read.
@@ -100,6 +101,21 @@ class Rows:
             if row != sources[row]:
                 self.store[:, :, row, :, :end] = self.store[:, :, sources[row], :, :end]
         return Rows(self.store, self.seen[sources], end)
+
+    def copy(self, arena: Arena, room: int) -> Rows:
+        """Return a copy with room for so many more tokens.
+
+        Args:
+            arena: Where the copy is; gives it its type.
+            room: Columns.
+        """
+        layers, _, _, heads, _, dim = self.store.shape
+        end, (count, _) = self.length, self.seen.shape
+        store = arena.tensor(layers, 2, count, heads, end + room, dim)
+        store[:, :, :, :, :end] = self.store[:, :, :count, :, :end]
+        seen = torch.ones(count, end + room, dtype=torch.bool, device=self.seen.device)
+        seen[:, :end] = self.seen[:, :end]
+        return Rows(store, seen, end)
 
 
 class _Layer(DynamicLayer):

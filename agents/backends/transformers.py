@@ -3,7 +3,8 @@
 Every token of every context goes through the model once: keys and values of contexts and replies
 are kept in a trie, so a next turn computes only what is new, and a beginning that several waiting
 contexts share is computed before they part. Decoding reads all keys for every step, so a step tries
-several tokens at once, as earlier replies have them.
+several tokens at once: as earlier replies have them, and where the model is in double precision, as
+a copy of it in single precision samples them.
 
 A request gets the same reply in whatever company it is answered, if the model is in double
 precision: other batch shapes change the last bits of a logit, which in single precision changes
@@ -14,13 +15,15 @@ on a GPU, replies may differ between batches.
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from transformers import PreTrainedModel
 
+from hpl_gym.agents.backends.decoding import Draws, Reply, decode
 from hpl_gym.agents.backends.drafts import Drafts
 from hpl_gym.agents.backends.prefixes import Ids, Prefixes, common_length
 from hpl_gym.agents.backends.request import Completion, Request, Usage
@@ -30,55 +33,8 @@ from hpl_gym.agents.backends.rows import Arena, Rows
 _LONG = 64
 # What a decoding step costs besides reading weights, keys and values, as bytes read in that time.
 _STEP_BYTES = 16 << 20
-# Tokens guessed at a time, at most, and columns a token of the longest reply has room for.
-_GUESS, _COLUMNS = 5, 2
-# Log-probabilities and entropies keep the digits that no batch shape changes.
-_DIGITS = 5
-
-
-@dataclass
-class _Reply:
-    """A continuation under way."""
-
-    request: Request
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    entropies: list[float] = field(default_factory=list)
-
-    @property
-    def done(self) -> bool:
-        full = len(self.ids) == self.request.max_new_tokens
-        return full or self.ids[-1:] == [self.request.stop_id]
-
-    def take(
-        self,
-        guess: list[int],
-        tokens: list[int],
-        logprobs: list[float],
-        entropies: list[float],
-    ) -> int:
-        """Take sampled tokens as long as each was guessed, and the first that was not.
-
-        Returns:
-            How many were taken.
-        """
-        if self.done:
-            return 0
-        taken = 0
-        while True:
-            self.ids.append(tokens[taken])
-            self.logprobs.append(logprobs[taken])
-            self.entropies.append(entropies[taken])
-            taken += 1
-            if self.done or guess[taken - 1 : taken] != tokens[taken - 1 : taken]:
-                return taken
-
-    def completion(self) -> Completion:
-        logprobs, entropies = (
-            tuple(round(number, _DIGITS) for number in numbers)
-            for numbers in (self.logprobs, self.entropies)
-        )
-        return Completion(tuple(self.ids), logprobs, entropies)
+# Tokens guessed at a time, at most: from earlier replies, and by the fast model.
+_GUESS, _FORESEEN = 6, 32
 
 
 @dataclass
@@ -111,6 +67,10 @@ class TransformersBackend:
         self._prefixes = Prefixes(self._empty)
         self._drafts = Drafts()
         self._arena = Arena(self._empty)
+        # Three times as fast as double precision, and nearly always right.
+        double = model.dtype == torch.float64
+        self._fast = copy.deepcopy(model).float() if double else None
+        self._fast_arena = Arena(self._empty.float())
         weights = sum(weight.nbytes for weight in model.parameters())
         self._step_tokens = (weights + _STEP_BYTES) / token_bytes
         self._queue: list[_Waiting] = []
@@ -171,11 +131,14 @@ class TransformersBackend:
         begin = time.perf_counter()
         contexts = [request.ids for request in requests]
         self._compute_shared(contexts)
-        rows, logits = self._prefill(
-            contexts, _COLUMNS * max(one.max_new_tokens for one in requests) + _GUESS
-        )
-        replies = [_Reply(request) for request in requests]
-        self._decode(replies, rows, logits)
+        most = max(request.max_new_tokens for request in requests)
+        rows, logits = self._prefill(contexts, 2 * most + _FORESEEN)
+        replies = [Reply(request, request.max_new_tokens) for request in requests]
+        first = Draws(replies, logits.device).choose(logits[:, None], replies, measured=True)
+        for reply, chosen in zip(replies, first, strict=True):
+            reply.take([], chosen)
+        guess = self._recall if self._fast is None else self._foresee
+        decode(self.model, replies, rows, guess, self._keep)
         self._prefixes.shrink(self.cache_bytes)
         self.usage.calls += len(requests)
         self.usage.tokens_in += sum(len(request.ids) for request in requests)
@@ -243,60 +206,24 @@ class TransformersBackend:
             rows, logits = rows.take(sources), logits[sources]
         return rows, logits
 
-    def _decode(self, replies: list[_Reply], rows: Rows, logits: torch.Tensor) -> None:
-        """Complete the replies, one to each row, and keep their keys and values.
+    def _recall(self, replies: list[Reply], rows: Rows, most: int) -> list[list[int]]:
+        """Guess from earlier replies."""
+        return [
+            self._drafts.guess(one.ids, min(_GUESS, most)) if one.left else [] for one in replies
+        ]
 
-        Each step computes a row's last token and a guess of what follows it; the guess counts as
-        far as it is what is sampled.
-        """
-        device = logits.device
-        heat = torch.tensor([[reply.request.temperature] for reply in replies], device=device)
-        draws = torch.zeros(len(replies), max(one.request.max_new_tokens for one in replies) + 1)
-        draws = draws.double()
-        for row, reply in enumerate(replies):
-            uniforms = torch.from_numpy(reply.request.uniforms())
-            draws[row, : len(uniforms)] = uniforms
-        guesses: list[list[int]] = [[] for _ in replies]
-        logits = logits[:, None]
-        while True:
-            width = logits.shape[1]
-            places = torch.tensor([[len(reply.ids)] for reply in replies]) + torch.arange(width)
-            chances = draws.gather(1, places.clamp(max=draws.shape[1] - 1)).to(device)
-            chosen = _choose(logits, heat, chances)
-            numbers = [part.tolist() for part in chosen]
-            taken = [
-                reply.take(guess, *(part[row] for part in numbers))
-                for row, (reply, guess) in enumerate(zip(replies, guesses, strict=True))
-            ]
-            if rows.fed:
-                rows.confirm(taken)
-            going = [row for row, reply in enumerate(replies) if not reply.done]
-            if len(going) <= len(replies) // 4:
-                for row, reply in enumerate(replies):
-                    if reply.done:
-                        self._keep(reply, rows, row)
-                if not going:
-                    return
-                rows, replies = rows.take(going), [replies[row] for row in going]
-                heat, draws = heat[going], draws[going]
-            left = max(one.request.max_new_tokens - len(one.ids) for one in replies)
-            most = min(_GUESS, rows.room - left)
-            guesses = [[] if one.done else self._drafts.guess(one.ids, most) for one in replies]
-            width = 1 + max(map(len, guesses))
-            tokens = [
-                [*reply.ids[-1:], *guess, *[0] * (width - 1 - len(guess))]
-                for reply, guess in zip(replies, guesses, strict=True)
-            ]
-            lengths = [[len(reply.request.ids) + len(reply.ids) - 1] for reply in replies]
-            positions = torch.tensor(lengths) + torch.arange(width)
-            logits = self.model(
-                input_ids=torch.tensor(tokens).to(device),
-                attention_mask=rows.mask(width),
-                position_ids=positions.to(device),
-                past_key_values=rows.cache,
-            ).logits
+    def _foresee(self, replies: list[Reply], rows: Rows, most: int) -> list[list[int]]:
+        """Guess by sampling in single precision, with the same draws."""
+        assert self._fast is not None
+        most = min(_FORESEEN, most)
+        copies = [
+            Reply(one.request, len(one.ids) + min(one.left, most), [*one.ids]) for one in replies
+        ]
+        decode(self._fast, copies, rows.copy(self._fast_arena, 2 * most + _GUESS), self._recall)
+        # Not the last token: what would follow it is not asked.
+        return [ahead.ids[len(one.ids) : -1] for one, ahead in zip(replies, copies, strict=True)]
 
-    def _keep(self, reply: _Reply, rows: Rows, row: int) -> None:
+    def _keep(self, reply: Reply, rows: Rows, row: int) -> None:
         """Keep a finished reply's keys and values, without the last token's: nobody needed them."""
         self._drafts.learn(reply.ids)
         ids = reply.request.ids + tuple(reply.ids[:-1])
@@ -309,26 +236,3 @@ class TransformersBackend:
         layers = self.model(input_ids=token, use_cache=True).past_key_values.layers
         states = torch.stack([torch.stack([layer.keys[0], layer.values[0]]) for layer in layers])
         return states[:, :, :, :0], states.nbytes
-
-
-def _choose(
-    logits: torch.Tensor, heat: torch.Tensor, draws: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the token at each place, its log-probability and the distribution's entropy.
-
-    Args:
-        logits: Shape (rows, places, vocabulary).
-        heat: Temperatures, shape (rows, 1); 0 takes the likeliest token.
-        draws: Numbers in [0, 1) that decide where temperature is positive, shape (rows, places).
-    """
-    scores = torch.log_softmax(logits.double(), dim=-1)
-    greedy = heat == 0
-    tokens = scores.argmax(dim=-1)
-    if not bool(greedy.all()):
-        scaled = scores / heat.masked_fill(greedy, 1)[:, :, None]
-        mass = torch.softmax(scaled, dim=-1).cumsum(dim=-1)
-        sampled = torch.searchsorted(mass, draws[:, :, None] * mass[:, :, -1:])[:, :, 0]
-        tokens = torch.where(greedy, tokens, sampled.clamp(max=mass.shape[2] - 1))
-    logprobs = scores.gather(2, tokens[:, :, None])[:, :, 0]
-    entropies = -(scores.exp() * scores).nan_to_num().sum(dim=-1)
-    return tokens, logprobs, entropies

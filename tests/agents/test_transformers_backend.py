@@ -275,23 +275,45 @@ def test_a_folder_that_is_no_model(tmp_path):
         load_model(tmp_path)
 
 
+def counted(monkeypatch, some_model):
+    """Makes a model note how many tokens of a row each decoding step computes; returns the list."""
+    steps, forward = [], some_model.forward
+
+    def noting(*arguments, **options):
+        if "logits_to_keep" not in options:
+            steps.append(options["input_ids"].shape[1])
+        return forward(*arguments, **options)
+
+    monkeypatch.setattr(some_model, "forward", noting)
+    return steps
+
+
 def test_guesses_save_steps_and_change_nothing(monkeypatch):
     some = requests(1.0)
     backend = TransformersBackend(double())
-    steps, forward = [], double().forward
-
-    def counted(*arguments, **options):
-        steps.append(options["input_ids"].shape[1])
-        return forward(*arguments, **options)
-
-    monkeypatch.setattr(double(), "forward", counted)
+    steps = counted(monkeypatch, backend._fast)
     first = run(backend, some)
     learning, steps[:] = len(steps), []
     assert run(backend, some) == first
     assert len(steps) < learning / 2
-    assert max(steps[1:]) > 1
-    monkeypatch.undo()
+    assert max(steps) > 1
     assert [run(TransformersBackend(double()), [one])[0] for one in some] == first
+
+
+def test_in_double_precision_replies_are_computed_in_one_step_and_wrong_guesses_change_nothing(
+    monkeypatch,
+):
+    some = requests(1.0)
+    backend, other = TransformersBackend(double()), TransformersBackend(double())
+    steps = counted(monkeypatch, double())
+    first = run(backend, some)
+    assert steps == [max(len(one.ids) for one in first) - 1]
+    with torch.no_grad():
+        for weight in other._fast.parameters():
+            weight.mul_(1.1)
+    steps.clear()
+    assert run(other, some) == first
+    assert len(steps) > 1
 
 
 @given(st.lists(st.lists(st.integers(0, 9), max_size=12), max_size=5), st.integers(0, 20))
