@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from hpl_gym.agents.backends.request import Completion, Request
-from hpl_gym.agents.backends.rows import Rows
+from hpl_gym.agents.backends.rows import Rows, cached
 
 # Log-probabilities and entropies keep the digits that no batch shape changes.
 _DIGITS = 5
@@ -163,7 +163,7 @@ def decode(
             input_ids=torch.tensor(tokens).to(model.device),
             attention_mask=rows.mask(width),
             position_ids=positions.to(model.device),
-            past_key_values=rows.cache,
+            **cached(model, rows.cache),
         ).logits
         chosen = draws.choose(logits, replies, measured=done is not None)
         taken = [

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
+
+
+def cached(model: PreTrainedModel, cache: DynamicCache) -> dict[str, DynamicCache]:
+    """Return the keyword argument by which a model takes its cache; `transformers` renamed it."""
+    renamed = "cache" in inspect.signature(type(model).forward).parameters
+    return {"cache" if renamed else "past_key_values": cache}
 
 
 class Arena:

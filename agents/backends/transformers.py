@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from hpl_gym.agents.backends.decoding import Draws, Reply, decode
 from hpl_gym.agents.backends.drafts import Drafts
 from hpl_gym.agents.backends.prefixes import Ids, Prefixes, common_length
 from hpl_gym.agents.backends.request import Completion, Request, Usage
-from hpl_gym.agents.backends.rows import Arena, Rows
+from hpl_gym.agents.backends.rows import Arena, Rows, cached
 
 # More new tokens than an observation usually has.
 _LONG = 64
@@ -198,7 +198,7 @@ class TransformersBackend:
             input_ids=tokens.to(device),
             attention_mask=rows.seen[:, : past + width],
             position_ids=positions.to(device),
-            past_key_values=rows.cache,
+            **cached(self.model, rows.cache),
             logits_to_keep=1,
         ).logits[:, -1]
         self.usage.tokens_computed += sum(map(len, fresh))
@@ -233,6 +233,9 @@ class TransformersBackend:
     def _no_tokens(self) -> tuple[torch.Tensor, int]:
         """Return keys and values of no token, (layers, 2, heads, 0, dim), and bytes a token."""
         token = torch.zeros(1, 1, dtype=torch.long, device=self.model.device)
-        layers = self.model(input_ids=token, use_cache=True).past_key_values.layers
-        states = torch.stack([torch.stack([layer.keys[0], layer.values[0]]) for layer in layers])
+        cache = DynamicCache()
+        self.model(input_ids=token, **cached(self.model, cache))
+        states = torch.stack(
+            [torch.stack([layer.keys[0], layer.values[0]]) for layer in cache.layers]
+        )
         return states[:, :, :, :0], states.nbytes
