@@ -67,7 +67,7 @@ def heat_map(cells: Iterable[Cell], lengths: Sequence[int], gaps: Sequence[float
     table.add_column("turns")
     for high, low in pairwise((*gaps, 0)):
         table.add_column(f"gap {low:g} to {high:g}", justify="right")
-    for row, (low, high) in enumerate(pairwise((*lengths, None)), 1):
+    for row, low in enumerate(lengths, 1):
         shades = []
         for column in (1, 2, 3):
             count = counts[row, column]
@@ -76,5 +76,6 @@ def heat_map(cells: Iterable[Cell], lengths: Sequence[int], gaps: Sequence[float
                 f"{'white' if share > 110 else 'black'} on #{255 - share:02x}{255 - share:02x}ff"
             )
             shades.append(Text(str(count or "empty"), style=style if count else "dim"))
-        table.add_row(f"{low + 1} or more" if high is None else f"{low + 1} to {high}", *shades)
+        turns = f"{low + 1} to {lengths[row]}" if row < len(lengths) else f"{low + 1} or more"
+        table.add_row(turns, *shades)
     return table

@@ -32,7 +32,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(matrices, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Move each matrix along its orthogonalised running gradient (Nesterov's)."""
         for group in self.param_groups:
             momentum = group["momentum"]
@@ -95,10 +95,10 @@ class MuonAdamW(torch.optim.Optimizer):
     def _groups(self) -> list[dict[str, Any]]:
         return [group for part in self.parts for group in part.param_groups]
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Step both."""
         for part in self.parts:
-            part.step(closure)
+            part.step()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of both."""

@@ -133,7 +133,7 @@ class Packed:
 
     def to(self, device: torch.device | str) -> Packed:
         """Return the same on another device."""
-        moved = {
+        moved: dict[str, Any] = {
             field.name: value.to(device)
             for field in fields(self)
             if isinstance(value := getattr(self, field.name), torch.Tensor)

@@ -171,7 +171,9 @@ class Packs(Dataset[Pack]):
         self._packs = []
         for share in shares:
             nothing = share[0][1][0][0].sequences[0].ids[:2]
-            padding = ((Item("bc", "", (Example(nothing, (0.0, 1.0)),)), 0.0),)
+            padding: tuple[tuple[Item, float], ...] = (
+                (Item("bc", "", (Example(nothing, (0.0, 1.0)),)), 0.0),
+            )
             missing = self.accumulation * world - len(share)
             self._packs += [items for _, items in share] + missing * [padding]
 

@@ -138,7 +138,7 @@ class TreeTrainer(Trainer):
         super().log(logs, start_time)
 
     def _means(self, totals: list[list[float]]) -> dict[str, float]:
-        found = {}
+        found: dict[str, float] = {}
         for name, row in zip(ROWS[:-1], totals, strict=False):
             if row[0]:
                 columns = COLUMNS[1:2] if name == "bc" else COLUMNS[1:5]

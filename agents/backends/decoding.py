@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -50,12 +51,11 @@ class Reply:
         Returns:
             How many were taken.
         """
+        kept: tuple[list[Any], ...] = (self.ids, self.logprobs, self.entropies)
         taken = 0
         while self.left:
-            for numbers, found in zip(
-                (self.ids, self.logprobs, self.entropies), chosen, strict=False
-            ):
-                numbers.append(found[taken])  # type: ignore[arg-type]
+            for numbers, found in zip(kept, chosen, strict=False):
+                numbers.append(found[taken])
             taken += 1
             if guess[taken - 1 : taken] != self.ids[-1:]:
                 break
