@@ -33,7 +33,7 @@ from hpl_gym.trainers.fit import fit
 from hpl_gym.trainers.plan import TERMS, Item, fits, make_plan
 from hpl_gym.trainers.preferences import LEVELS
 from hpl_gym.trainers.processes import open_stage, processes
-from hpl_gym.trainers.progress import console
+from hpl_gym.trainers.progress import display
 from hpl_gym.trainers.records import digest, finished_manifest, read_records
 from hpl_gym.trainers.reference import pair_items, pair_records, with_references
 from hpl_gym.trainers.rollout import to_conversation
@@ -175,7 +175,7 @@ def _draw_curriculum(config: Config, folder: Path, pairs: list[Item], steps: Cou
     phases = len(CURRICULA[config.train.curriculum])
     told = ", ".join(f"phase {phase}: {steps[phase]}" for phase in range(1, phases + 1))
     picture.caption = f"Steps of {told}. A phase without group pairs is passed over."
-    console.print(picture)
+    display(picture)
     drawn = Console(record=True, width=80, file=io.StringIO())
     drawn.print(picture)
     drawn.save_svg(str(folder / "curriculum.svg"), title="curriculum")

@@ -119,6 +119,12 @@ def heading(text: str) -> None:
         console.rule(text, align="left")
 
 
+def display(picture: RenderableType) -> None:
+    """Show a table or the like, where bars are shown."""
+    if _mode == "bar":
+        console.print(picture)
+
+
 @contextmanager
 def bar(title: str, total: int | None, done: int = 0) -> Iterator[Bar]:
     """Show a progress bar on standard error while the block runs.
