@@ -186,6 +186,9 @@ def _serve(
                         if command == b"join":
                             clients.add(connection)
                         kept |= command == b"keep"
+                        if command == b"stop":  # who hears of it finds all others told
+                            for other in {listener, *clients} - {connection}:
+                                other.close()
                         answer = status | {"clients": len(clients), "kept": kept}
                         connection.sendall(json.dumps(answer).encode())
                     if command == b"stop":
