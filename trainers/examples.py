@@ -1,8 +1,10 @@
-"""Token sequences to train on: which tokens count, how they are batched, how they are scored."""
+"""Token sequences to train on, which of their tokens count, and the plain way to score them.
+
+Training scores them on token trees (see `packing`); the plain way is what these are tested against.
+"""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -81,16 +83,3 @@ def score(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     """Return each row's weighted sum of token log-probabilities in nats, shape (rows,)."""
     logits = model(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False).logits
     return summed_logprobs(logits, batch.ids, batch.weights)
-
-
-def batches(examples: Sequence[Example], size: int, rng: random.Random) -> list[list[Example]]:
-    """Shuffle into batches whose sequences have similar lengths, so that little is padded."""
-    order = list(range(len(examples)))
-    rng.shuffle(order)
-    span = 16 * size
-    groups = []
-    for start in range(0, len(order), span):
-        chunk = sorted(order[start : start + span], key=lambda index: len(examples[index].ids))
-        groups += [chunk[at : at + size] for at in range(0, len(chunk), size)]
-    rng.shuffle(groups)
-    return [[examples[index] for index in group] for group in groups]
