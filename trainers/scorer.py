@@ -37,7 +37,7 @@ def score_trees(model: PreTrainedModel) -> None:
         ids = torch.arange(4, device=model.get_input_embeddings().weight.device)[None]
         logits = model(input_ids=ids, use_cache=False).logits
         hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-        if not torch.equal(logits, head(hidden)):
+        if not torch.allclose(logits, head(hidden), rtol=0, atol=0, equal_nan=True):
             raise HPLGymError(
                 f"{type(model).__name__} changes its logits after the output head, so it cannot "
                 "be trained on packed trees: use another model."

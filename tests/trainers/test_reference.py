@@ -1,0 +1,72 @@
+"""Log-probabilities under the reference policy: computed once, kept, finite."""
+
+import json
+import random
+
+import pytest
+import torch
+
+from hpl_gym.core import HPLGymError
+from hpl_gym.trainers.examples import Example, collate, score
+from hpl_gym.trainers.plan import Item
+from hpl_gym.trainers.processes import processes
+from hpl_gym.trainers.records import Stage
+from hpl_gym.trainers.reference import with_references
+from hpl_gym.trainers.scorer import score_trees
+from hpl_gym.trainers.sections import TrainConfig
+from tests.trainers.test_fit import load
+
+RNG = random.Random(0)
+
+
+def pair(expert):
+    path = tuple(RNG.choices(range(3, 90), k=10))
+    weights = (0.0,) * 4 + (1.0,) * 6
+    loser = path[:4] + tuple(RNG.choices(range(3, 90), k=6))
+    return Item("step", expert, (Example(path, weights), Example(loser, weights)))
+
+
+ITEMS = [pair(f"e{number % 3}") for number in range(7)]
+KEYS = [f"k{number}" for number in range(7)]
+
+
+def referenced(folder, items=ITEMS, keys=KEYS, model=None, **settings):
+    model = model or load()
+    score_trees(model)
+    stage, state = Stage(folder, {}), processes("cpu")
+    return with_references(items, keys, model, stage, state, TrainConfig(**settings))
+
+
+def test_they_are_those_of_separate_sequences_in_the_pairs_order(tmp_path):
+    found = referenced(tmp_path)
+    assert [item.sequences for item in found] == [item.sequences for item in ITEMS]
+    plain = load()
+    for item in found:
+        expected = [score(plain, collate([one])).item() for one in item.sequences]
+        assert item.references == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_is_known_is_not_computed_again(tmp_path):
+    first = referenced(tmp_path, ITEMS[:4], KEYS[:4])
+    broken = load()
+    broken.forward = None  # whoever calls it fails
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.trainers.test_reference.score_trees", lambda model: None)
+        assert referenced(tmp_path, ITEMS[:4], KEYS[:4], broken) == first
+    assert referenced(tmp_path)[:4] == first
+    lines = (tmp_path / "logprobs.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["key"] for line in lines) == KEYS
+
+
+def test_too_long_pairs_are_left_out(tmp_path):
+    long = Item("step", "e9", (Example((3,) * 20, (1.0,) * 20), ITEMS[0].sequences[1]))
+    assert len(referenced(tmp_path, [*ITEMS, long], [*KEYS, "long"], max_length=16)) == 7
+
+
+def test_numbers_that_are_none_are_named(tmp_path):
+    model = load()
+    with torch.no_grad():
+        model.get_input_embeddings().weight[5:].fill_(float("nan"))
+    with pytest.raises(HPLGymError, match=r"gives pair 'k\d' or one near it no finite"):
+        referenced(tmp_path, model=model)
+    assert not (tmp_path / "logprobs.jsonl").read_text()
