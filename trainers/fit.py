@@ -14,6 +14,7 @@ from accelerate import PartialState
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, TrainingArguments
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.trainer_pt_utils import get_model_param_count
+from transformers.utils.logging import disable_progress_bar
 
 from hpl_gym.core import HPLGymError, MissingExtraError
 from hpl_gym.trainers.optimizer import save_model
@@ -64,6 +65,7 @@ def fit(
         HPLGymError: ``args`` or ``lora`` have a bad argument, a loss is not a number, or the model
             cannot be trained on token trees.
     """
+    disable_progress_bar()  # of every checkpoint's files
     packs = Packs(plan, settings.pack_tokens, state.num_processes)
     args = arguments(settings, stage.folder, packs, seed, state)
     model = load()
