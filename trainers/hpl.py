@@ -55,7 +55,8 @@ def train(config: Config, run: Path, name: str = "train") -> dict[str, Any]:
 
     Raises:
         StageError: An earlier stage is missing or unfinished, or was made with other settings.
-        HPLGymError: The pairs were made with another model, or there are none.
+        HPLGymError: The pairs were made with another model, there are none, or there are no groups
+            of the segmenter asked for.
     """
     settings = config.train
     finished_manifest(run / "sft", "sft")
@@ -67,11 +68,18 @@ def train(config: Config, run: Path, name: str = "train") -> dict[str, Any]:
         "reference": digest(sorted(folder.glob("*.safetensors"))),
         "prompt": config.prompt,
     }
-    explored = finished_manifest(run / "explore", "explore")["config"]["policy"]
-    if explored != inputs["reference"]:
+    explored = finished_manifest(run / "explore", "explore")["config"]
+    if explored["policy"] != inputs["reference"]:
         raise HPLGymError(
             f"The pairs in {run / 'pairs'} were made with another reference policy than the one "
             f"in {folder}: explore again, or put the old policy back."
+        )
+    segmenter = settings.segmenter or explored["explore"]["segmenters"][0]
+    if settings.group and segmenter not in explored["explore"]["segmenters"]:
+        raise HPLGymError(
+            f"{run / 'explore'} has no groups of the segmenter {segmenter!r}: explore with it in "
+            "explore.segmenters, or train with one of "
+            f"{', '.join(explored['explore']['segmenters'])}."
         )
     state = processes(config.device)
     sections = {"seed": config.seed, "train": decisive(settings)}
@@ -84,7 +92,7 @@ def train(config: Config, run: Path, name: str = "train") -> dict[str, Any]:
     experts = {
         one["key"]: to_conversation(one, config.env.id) for one in clean_experts(experts_file)
     }
-    rows = pair_records(run, settings.segmenter or config.explore.segmenters[0])
+    rows = pair_records(run, segmenter)
     pairs = _referenced(config, run, state, inputs, rows, pair_items(rows, encoder, experts))
     if not pairs:
         raise HPLGymError(
