@@ -36,7 +36,7 @@ from hpl_gym.trainers.records import read_records
 from hpl_gym.trainers.rollout import choose
 from hpl_gym.trainers.worker import load_policy
 
-ALL = ("fixed-k", "fixed-n", "uncertainty", "semantic", "single")
+ALL = ("fixed-n", "fixed-k", "uncertainty", "semantic", "single")
 
 
 class Recorder:
@@ -206,7 +206,7 @@ def main() -> None:
     config = load_config(run / "config.yaml")
     out = Console()
     if arguments.experts:
-        out.print(compare(config, run, arguments.experts, ("fixed-k",))[0])
+        out.print(compare(config, run, arguments.experts, ("fixed-n",))[0])
     if arguments.all:
         table, together = compare(config, run, arguments.all, ALL)
         out.print(table)

@@ -24,7 +24,7 @@ from hpl_gym.trainers.preferences import LEVELS
 
 FILES = [f"pairs/pairs_{level}.jsonl" for level in LEVELS]
 FILES += [f"explore/{name}.jsonl" for name in ("trajectories", "segments", "values", "groups")]
-SEGMENTERS = "explore.segmenters=[fixed-k,fixed-n,uncertainty,semantic,single]"
+SEGMENTERS = "explore.segmenters=[fixed-n,fixed-k,uncertainty,semantic,single]"
 
 
 def hpl(*arguments: object) -> subprocess.Popen[bytes]:

@@ -12,6 +12,7 @@ token tree (see `packing`), so each step is one forward and backward pass over e
 from __future__ import annotations
 
 import io
+import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -119,8 +120,9 @@ def train(config: Config, run: Path, name: str = "train") -> dict[str, Any]:
     if state.is_main_process:
         _draw_curriculum(config, stage.folder, pairs, steps)
 
-    def evaluate_phase(phase: int, policy: Path) -> None:
-        evaluate(config, run, str(policy), f"{name}-phase-{phase}")
+    def phase_ended(phase: int, policy: Path) -> None:
+        if settings.phases == "evaluate":
+            evaluate(config, run, str(policy), f"{name}-phase-{phase}")
 
     packs = fit(
         lambda: load_model(folder)[0],
@@ -131,10 +133,12 @@ def train(config: Config, run: Path, name: str = "train") -> dict[str, Any]:
         state,
         seed=config.seed,
         beta=settings.beta,
-        phase_end=evaluate_phase if settings.phases else None,
+        phase_end=None if settings.phases == "drop" else phase_ended,
     )
     if not state.is_main_process:
         return stage.manifest
+    if settings.phases != "drop":
+        _link_empty_phases(stage.folder / "phases", run / "sft", steps)
     metrics = list(read_records(stage.folder / "metrics.jsonl"))
     fitting = Counter(item.term for item in pairs)
     asked = Counter(row["level"] for row in rows)
@@ -174,6 +178,17 @@ def _referenced(
         return with_references(
             items, [row["key"] for row in rows], model, stage, state, config.train
         )
+
+
+def _link_empty_phases(folder: Path, reference: Path, steps: Counter[int]) -> None:
+    """Let a phase that was passed over have the policy of the one before it."""
+    folder.mkdir(exist_ok=True)
+    before = reference
+    for phase in (1, 2, 3):
+        own = folder / str(phase)
+        if not steps[phase] and not own.is_symlink():
+            own.symlink_to(os.path.relpath(before, folder))
+        before = own
 
 
 def _draw_curriculum(config: Config, folder: Path, pairs: list[Item], steps: Counter[int]) -> None:

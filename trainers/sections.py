@@ -142,7 +142,7 @@ class RftConfig(TuningConfig):
     concurrency: int = Field(16, ge=1)
 
 
-SegmenterName = Literal["fixed-k", "fixed-n", "uncertainty", "semantic", "single"]
+SegmenterName = Literal["fixed-n", "fixed-k", "uncertainty", "semantic", "single"]
 
 
 class ExploreConfig(Section):
@@ -152,8 +152,8 @@ class ExploreConfig(Section):
         count: Expert trajectories to explore from, drawn over all; None takes all.
         segmenters: How trajectories are cut into action groups, any number of ways at a time;
             ``single`` makes a group of every turn, which is IPR's step level.
-        k: Number of groups of ``fixed-k``.
-        n: Turns a group of ``fixed-n``.
+        n: Number of groups of ``fixed-n``.
+        k: Turns a group of ``fixed-k``.
         percentile: Where ``uncertainty`` cuts: above this percentile of the entropies over all
             explored steps.
         semantic: The model that ``semantic`` asks, by its name at the server that OPENAI_BASE_URL
@@ -166,9 +166,9 @@ class ExploreConfig(Section):
     """
 
     count: int | None = Field(None, ge=1)
-    segmenters: tuple[SegmenterName, ...] = Field(("fixed-k",), min_length=1)
-    k: int = Field(3, ge=1)
+    segmenters: tuple[SegmenterName, ...] = Field(("fixed-n",), min_length=1)
     n: int = Field(3, ge=1)
+    k: int = Field(3, ge=1)
     percentile: float = Field(80, ge=0, le=100)
     semantic: str | None = None
     rollouts: int = Field(5, ge=1)
@@ -202,7 +202,8 @@ class TrainConfig(TuningConfig):
         step: Weight of the step-level DPO loss.
         group: Weight of the group-level DPO loss.
         segmenter: Whose groups are trained on; None takes the first of ``explore.segmenters``.
-        phases: Keep the policy as it is after every phase, and evaluate it there.
+        phases: Whether the policy as it is after every phase is dropped, kept in
+            ``phases/<number>/model``, or kept and evaluated.
     """
 
     lr: float = Field(3e-6, gt=0)
@@ -214,7 +215,7 @@ class TrainConfig(TuningConfig):
     step: float = Field(1.0, ge=0)
     group: float = Field(1.0, ge=0)
     segmenter: SegmenterName | None = None
-    phases: bool = False
+    phases: Literal["drop", "keep", "evaluate"] = "drop"
 
 
 class EvalConfig(Section):

@@ -27,26 +27,26 @@ def cut(begins: Iterable[bool]) -> list[Span]:
     return list(pairwise([*starts, len(flags)]))
 
 
-def fixed_k(turns: int, k: int) -> list[Span]:
-    """Cut into `k` groups whose lengths differ by at most one (fewer when there are fewer turns).
+def fixed_n(turns: int, n: int) -> list[Span]:
+    """Cut into `n` groups whose lengths differ by at most one (fewer when there are fewer turns).
 
     Args:
         turns: Length of the trajectory, >= 0.
-        k: Number of groups, >= 1.
+        n: Number of groups, >= 1.
     """
-    groups = min(k, turns)
+    groups = min(n, turns)
     edges = [turns * group // groups for group in range(groups + 1)] if groups else []
     return list(pairwise(edges))
 
 
-def fixed_n(turns: int, n: int) -> list[Span]:
-    """Cut into groups of `n` turns; the last one holds what is left.
+def fixed_k(turns: int, k: int) -> list[Span]:
+    """Cut into groups of `k` turns; the last one holds what is left.
 
     Args:
         turns: Length of the trajectory, >= 0.
-        n: Turns a group, >= 1.
+        k: Turns a group, >= 1.
     """
-    return [(start, min(start + n, turns)) for start in range(0, turns, n)]
+    return [(start, min(start + k, turns)) for start in range(0, turns, k)]
 
 
 def uncertainty(entropies: Sequence[float], threshold: float) -> list[Span]:
@@ -80,4 +80,4 @@ def entropy_threshold(entropies: Iterable[float], percentile: float = 80) -> flo
     return float(np.percentile(values, percentile, method="linear"))
 
 
-SEGMENTERS = {"fixed-k": fixed_k, "fixed-n": fixed_n}
+SEGMENTERS = {"fixed-n": fixed_n, "fixed-k": fixed_k}

@@ -56,11 +56,11 @@ async def segment_all(
         record: Record = {"key": expert["key"], "spans": {}}
         for name in settings.segmenters:
             if name == "single":
-                spans = fixed_n(turns, 1)
-            elif name == "fixed-n":
-                spans = fixed_n(turns, settings.n)
+                spans = fixed_k(turns, 1)
             elif name == "fixed-k":
                 spans = fixed_k(turns, settings.k)
+            elif name == "fixed-n":
+                spans = fixed_n(turns, settings.n)
             elif name == "uncertainty":
                 spans = uncertainty(entropies[expert["key"]], threshold)
             elif cache is None:

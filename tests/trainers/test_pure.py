@@ -16,14 +16,14 @@ from hpl_gym.trainers.statistics import rate, summarize
 
 @given(turns=st.integers(0, 60), size=st.integers(1, 12))
 def test_segments_cover_the_trajectory(turns, size):
-    for spans in (fixed_k(turns, size), fixed_n(turns, size)):
+    for spans in (fixed_n(turns, size), fixed_k(turns, size)):
         covered = [turn for start, stop in spans for turn in range(start, stop)]
         assert covered == list(range(turns))
         assert all(stop > start for start, stop in spans)
-    lengths = [stop - start for start, stop in fixed_k(turns, size)]
+    lengths = [stop - start for start, stop in fixed_n(turns, size)]
     assert len(lengths) == min(size, turns)
     assert max(lengths, default=0) - min(lengths, default=0) <= 1
-    assert all(stop - start == size for start, stop in fixed_n(turns, size)[:-1])
+    assert all(stop - start == size for start, stop in fixed_k(turns, size)[:-1])
 
 
 @pytest.mark.parametrize(

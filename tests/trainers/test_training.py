@@ -89,18 +89,19 @@ def test_every_method_is_a_valid_setting(copy, capsys):
     for name, settings in yaml.safe_load(METHODS.read_text()).items():
         assert hpl("train", "--run", copy, "--method", name, "train.max_length=16") == 1
         error = " ".join(capsys.readouterr().err.split())
-        foreign = settings.get("train.segmenter", "fixed-k") != "fixed-k"
+        foreign = settings.get("train.segmenter", "fixed-n") != "fixed-n"
         expected = "no groups of the segmenter" if foreign else "no preference pair that fits"
         assert expected in error, name
 
 
 def test_the_policy_of_each_phase_is_evaluated(copy):
-    assert hpl("train", "--run", copy, "train.phases=true") == 0
+    assert hpl("train", "--run", copy, "train.phases=evaluate") == 0
     steps = json.loads((copy / "train/manifest.json").read_text())["steps"]
     for phase, count in enumerate(steps, 1):
         result = copy / f"eval/train-phase-{phase}/result.json"
         assert result.is_file() == bool(count)
         assert not count or json.loads(result.read_text())["splits"]["valid_seen"]["all"]
+        assert (copy / f"train/phases/{phase}/model/config.json").is_file()
 
 
 def test_the_curriculum_is_drawn_before_training(copy, capsys):

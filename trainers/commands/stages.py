@@ -63,7 +63,7 @@ def explore(
     """Explore with the reference policy from every expert step, and value group ends (stage 1).
 
     Examples: `hpl explore --run runs/mine explore.count=100 explore.rollouts=5`,
-    `hpl explore --run runs/mine "explore.segmenters=[fixed-k, fixed-n, uncertainty, semantic]"`,
+    `hpl explore --run runs/mine "explore.segmenters=[fixed-n, fixed-k, uncertainty, semantic]"`,
     `hpl explore --run runs/mine --ray auto`
     """
     needs_train_extra()
@@ -94,8 +94,8 @@ def train(
     method: Annotated[
         str | None,
         typer.Option(
-            help="A baseline or ablation, written to a folder of its name: hpl, hpl-fixed-n, "
-            "hpl-fixed-k, hpl-uncertainty, hpl-semantic, eto, ipr, static, length-only, "
+            help="A baseline or ablation, written to a folder of its name: hpl, hpl-fixed-k, "
+            "hpl-fixed-n, hpl-uncertainty, hpl-semantic, eto, ipr, static, length-only, "
             "difficulty-only, no-bc, no-trajectory, no-step, no-group. Default: the run's own "
             "settings, in `train`."
         ),
