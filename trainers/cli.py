@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from hpl_gym.core import HPLGymError
-from hpl_gym.trainers.commands import data, evaluation, play, quickstart, sql_server, stages
+from hpl_gym.trainers.commands import (
+    data,
+    evaluation,
+    play,
+    quickstart,
+    reproduce,
+    sql_server,
+    stages,
+)
 from hpl_gym.trainers.progress import Mode, console, set_mode
 
 app = typer.Typer(
@@ -40,6 +48,7 @@ app.command()(stages.explore)
 app.command()(stages.pairs)
 app.command()(stages.train)
 app.command(name="eval")(evaluation.evaluation)
+app.command()(reproduce.reproduce)
 app.add_typer(sql_server.app, name="sql-server")
 
 

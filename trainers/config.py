@@ -56,6 +56,8 @@ class Config(Section):
 
 PRESETS = Path(__file__).parent / "configs"
 METHODS = PRESETS / "methods.yaml"
+REPRODUCE = PRESETS / "reproduce.yaml"
+_OTHER = {METHODS, REPRODUCE}
 
 
 def method(name: str) -> list[str]:
@@ -82,11 +84,11 @@ def load_config(source: str | Path, overrides: list[str] | None = None) -> Confi
         ConfigError: A file that cannot be read, an unknown key, or a value out of range.
     """
     path = PRESETS / f"{source}.yaml"
-    if not path.is_file() or path == METHODS:
+    if not path.is_file() or path in _OTHER:
         path = Path(source)
     if not path.is_file():
         names = ", ".join(
-            sorted(preset.stem for preset in PRESETS.glob("*.yaml") if preset != METHODS)
+            sorted(preset.stem for preset in PRESETS.glob("*.yaml") if preset not in _OTHER)
         )
         raise ConfigError(
             f"There is no configuration {str(source)!r}: name a YAML file or one of {names}."

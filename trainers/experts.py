@@ -1,4 +1,4 @@
-"""Expert trajectories: scripted experts play training tasks, and what they solved is kept."""
+"""Expert trajectories: scripted experts or a teacher play training tasks."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from hpl_gym.agents.agent import Agent, Reply
+from hpl_gym.agents.chat import load_prompt
 from hpl_gym.agents.scripted import expert
 from hpl_gym.core import Task
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.progress import bar
 from hpl_gym.trainers.records import Stage, read_records
-from hpl_gym.trainers.rollout import Simulator, choose, repeated, rollout, to_record
+from hpl_gym.trainers.rollout import Simulator, choose, in_order, repeated, rollout, to_record
 from hpl_gym.trainers.value import stream
 from hpl_gym.wrappers.react import parse_reply
 from hpl_gym.wrappers.transcript import Conversation
@@ -75,17 +76,22 @@ def collect_experts(config: Config, run: Path) -> dict[str, Any]:
         The stage's manifest, with the number of tasks played and solved.
     """
     settings = config.experts
-    sections = {"seed": config.seed, "env_backend": config.env.backend}
-    stage = Stage(run / "experts", sections | _sections(config, "env", "experts"))
-    env, limit = config.env.make(settings.split)
-    tasks = choose(env.tasks(), settings.count)
-    simulator = Simulator(env, limit)
+    sections = _sections(config, "env", "experts")
+    del sections["experts"]["concurrency"]  # changes nothing
+    fixed = {"seed": config.seed, "env_backend": config.env.backend}
+    if settings.teacher:
+        fixed["prompt"] = config.prompt
+    stage = Stage(run / "experts", fixed | sections)
+    tasks = choose(config.env.make(settings.split)[0].tasks(), settings.count)
     done = stage.keys("trajectories")
+    teacher = _teacher(config) if settings.teacher else None
 
-    async def play(task: Task) -> dict[str, Any]:
+    async def episode(task: Task) -> dict[str, Any]:
+        env, limit = config.env.make(settings.split)
+        simulator = Simulator(env, limit)
         start = simulator.start(task)
         seed = stream(config.seed, "expert", task.task_id)
-        agent = expert(env, settings.mode)
+        agent = teacher or expert(env, settings.mode)
         states = await rollout(simulator, agent, start, seed=seed)
         slips: list[int] = []
         if random.Random(seed).random() < settings.noisy:
@@ -95,18 +101,32 @@ def collect_experts(config: Config, run: Path) -> dict[str, Any]:
             slips = slipping.slips
         return to_record(states, key=task.task_id, slips=slips)
 
-    with bar("experts", len(tasks), len(done)) as progress:
-        for task in tasks:
-            if task.task_id not in done:
-                record, _ = asyncio.run(repeated(partial(play, task)))
-                stage.append("trajectories", record)
-                progress.advance()
+    async def play(task: Task) -> dict[str, Any]:
+        record, _ = await repeated(partial(episode, task))
+        progress.advance()
+        return record
+
+    def write(_: Task, record: dict[str, Any]) -> None:
+        stage.append("trajectories", record)
+
+    left = [task for task in tasks if task.task_id not in done]
+    with bar("experts", len(tasks), len(tasks) - len(left)) as progress:
+        asyncio.run(in_order(left, play, write, settings.concurrency))
     records = list(read_records(stage.folder / "trajectories.jsonl"))
     solved = [record for record in records if record["success"]]
     turns = sum(len(record["turns"]) for record in solved)
     return stage.finish(
         played=len(records), solved=len(solved), mean_turns=round(turns / max(1, len(solved)), 2)
     )
+
+
+def _teacher(config: Config) -> Agent:
+    from hpl_gym.agents.backends.openai import ChatClient
+    from hpl_gym.agents.chat_agent import ChatAgent
+
+    assert config.experts.teacher is not None
+    client = ChatClient(config.experts.teacher)
+    return ChatAgent(client, load_prompt(config.prompt), max_tokens=config.max_new_tokens)
 
 
 def clean_experts(trajectories: Path) -> list[dict[str, Any]]:

@@ -48,16 +48,22 @@ class ExpertsConfig(Section):
     Attributes:
         split: Split the tasks come from.
         count: Tasks to play, drawn over the whole split; None plays all.
-        mode: ``informed`` experts know where things are, ``search`` ones only what they see.
+        teacher: A chat model that plays, by its name at the server that OPENAI_BASE_URL and
+            OPENAI_API_KEY mean; None lets the scripted expert play.
+        mode: ``informed`` scripted experts know where things are, ``search`` ones only what they
+            see.
         noisy: Share of the tasks that are played with slips; only behaviour cloning uses these.
         slips: Share of the turns with a slip in such a task.
+        concurrency: Tasks at a time; changes nothing but time.
     """
 
     split: str = "train"
     count: int | None = Field(None, ge=1)
+    teacher: str | None = None
     mode: Literal["informed", "search"] = "search"
     noisy: float = Field(0.0, ge=0, le=1)
     slips: float = Field(0.3, ge=0, le=1)
+    concurrency: int = Field(16, ge=1)
 
 
 class TinyConfig(Section):

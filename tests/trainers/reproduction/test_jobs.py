@@ -1,0 +1,160 @@
+"""What a reproduction runs, once each, and what it takes from runs before."""
+
+import json
+import sys
+
+import pytest
+
+from hpl_gym.core import HPLGymError
+from hpl_gym.trainers.config import ConfigError
+from hpl_gym.trainers.reproduction import scheduler
+from hpl_gym.trainers.reproduction.jobs import STAGES, make_jobs, make_runs, write_settings
+from hpl_gym.trainers.reproduction.presets import MAIN, RESULTS, load_preset
+from hpl_gym.trainers.reproduction.scheduler import Ledger, run_jobs
+from tests.command_line import hpl
+
+MINI = load_preset("mini")
+
+COMMAND = """
+import json, os, sys
+from pathlib import Path
+_, _, _, stage, _, run, *rest = sys.argv
+name = rest[rest.index("--name") + 1] if "--name" in rest else None
+name = rest[rest.index("--method") + 1] if "--method" in rest else name
+folder = Path(run) / "eval" / name if stage == "eval" else Path(run) / (name or stage)
+print(json.dumps({"stage": stage, "done": 1, "total": 2}), file=sys.stderr)
+if stage == os.environ.get("BROKEN"):
+    print("Error: The disk is full.", file=sys.stderr)
+    raise SystemExit(1)
+folder.mkdir(parents=True)
+(folder / "manifest.json").write_text(json.dumps({"finished": True}))
+(folder / "threads").write_text(os.environ.get("OMP_NUM_THREADS", ""))
+with open(Path(run).parents[1] / "order", "a") as file:
+    print(Path(run).name, stage, name or "", file=file)
+"""
+
+
+@pytest.fixture(autouse=True)
+def commands_that_only_tell(monkeypatch):
+    monkeypatch.setattr(scheduler, "HPL", (sys.executable, "-c", COMMAND))
+
+
+def reproduce(root, seeds=1, policies=("sft", "eto", MAIN), overrides=(), slots=2):
+    runs = make_runs(MINI, root, ["alfworld"], range(seeds), list(overrides))
+    write_settings(runs)
+    jobs = make_jobs(MINI, runs, policies)
+    count = run_jobs(jobs, Ledger(root), slots, threads=1)
+    assert all((job.folder / "manifest.json").is_file() for job in jobs)
+    return count
+
+
+def order(root):
+    return (root / "order").read_text().splitlines()
+
+
+def test_jobs_run_after_what_they_need(tmp_path):
+    assert reproduce(tmp_path) == 9
+    seen = [line.split(" ", 1)[1].strip() for line in order(tmp_path)]
+    before = ("experts", "sft", "explore", "pairs", "train eto", f"train {MAIN}", f"eval {MAIN}")
+    places = [seen.index(one) for one in before]
+    assert places == sorted(places)
+    assert seen.index("eval sft") > seen.index("sft")
+    assert {one.read_text() for one in tmp_path.glob("*/*/*/threads")} == {"1"}
+
+
+def test_a_second_run_runs_nothing(tmp_path):
+    reproduce(tmp_path)
+    assert reproduce(tmp_path) == 0
+
+
+def test_a_new_seed_or_policy_runs_only_what_is_new(tmp_path):
+    reproduce(tmp_path)
+    assert reproduce(tmp_path, policies=("sft", "eto", "ipr", MAIN)) == 2
+    assert order(tmp_path)[-2:] == ["seed-0 train ipr", "seed-0 eval ipr"]
+    assert reproduce(tmp_path, seeds=2) == 9
+    assert all(line.startswith("seed-1") for line in order(tmp_path)[-9:])
+    assert reproduce(tmp_path, policies=("sft", f"{MAIN}-phase-1")) == 1
+
+
+def test_a_new_setting_runs_only_what_it_changes(tmp_path):
+    reproduce(tmp_path)
+    assert reproduce(tmp_path, overrides=["eval.count=7"]) == 3
+    assert reproduce(tmp_path, overrides=["train.beta=0.1"]) == 4
+    folders = sorted(one.parent for one in tmp_path.glob("*/seed-0/sft"))
+    assert len(folders) == 3
+    assert sum(one.joinpath("sft").is_symlink() for one in folders) == 2
+    assert reproduce(tmp_path, overrides=["explore.concurrency=2"]) == 0
+
+
+def test_what_was_deleted_is_made_again(tmp_path):
+    reproduce(tmp_path)
+    gone = next(tmp_path.glob("*/seed-0/eval/sft"))
+    for file in gone.iterdir():
+        file.unlink()
+    gone.rmdir()
+    assert reproduce(tmp_path) == 1
+
+
+def test_a_failure_is_told_and_the_rest_goes_on_later(tmp_path, monkeypatch):
+    monkeypatch.setenv("BROKEN", "pairs")
+    with pytest.raises(HPLGymError, match=r"hpl pairs --run .*The disk is full"):
+        reproduce(tmp_path)
+    assert next(tmp_path.glob("*/seed-0/pairs.log")).read_text().endswith("The disk is full.\n")
+    monkeypatch.delenv("BROKEN")
+    done = len(order(tmp_path))
+    assert 3 <= done < 9
+    assert reproduce(tmp_path) == 9 - done
+
+
+def test_every_job_stands_in_the_ledger_with_its_folder(tmp_path):
+    reproduce(tmp_path)
+    records = [json.loads(line) for line in (tmp_path / "jobs.jsonl").read_text().splitlines()]
+    assert len({one["key"] for one in records}) == 9
+    for one in records:
+        assert (tmp_path / one["folder"] / "manifest.json").is_file()
+        assert one["command"].startswith("hpl ")
+
+
+@pytest.mark.parametrize("preset", ["mini", "gpu", "paper"])
+def test_every_preset_has_a_plan_without_data_or_gpu(preset, tmp_path, capsys, monkeypatch):
+    for name in ("HPL_DATA", "ALFWORLD_DATA", "WEBSHOP_DATA", "INTERCODE_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    assert hpl("reproduce", "--preset", preset, "--dry-run", "--run", tmp_path / "none") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert not (tmp_path / "none").exists()
+    policies = {policy for one in RESULTS.values() for policy in one}
+    methods = {one.partition("-phase-")[0] for one in policies} - {"sft", "rft"}
+    stages = len(set(STAGES) - {"train", "eval"})
+    assert len(lines) == 3 * 3 * (stages + len(methods) + len(policies))
+    launched = [line for line in lines if line.startswith("accelerate launch")]
+    assert bool(launched) == (preset == "paper")
+    assert all(" train " in one or " sft " in one or " rft " in one for one in launched)
+
+
+def test_the_paper_preset_has_teacher_cluster_and_either_model(tmp_path):
+    paper = load_preset("paper")
+    large = ["sft.model=Qwen/Qwen2.5-7B-Instruct"]
+    for experiment in paper.experiments:
+        config = paper.config(experiment, 2, large)
+        assert config.seed == 2
+        assert config.backend == "vllm"
+        assert config.experts.teacher
+        assert config.explore.semantic
+        assert config.sft.model == "Qwen/Qwen2.5-7B-Instruct"
+        assert paper.config(experiment, 2, []).sft.model == "Qwen/Qwen2.5-1.5B-Instruct"
+        assert {"fixed-n", "fixed-k", "uncertainty", "semantic"} == set(config.explore.segmenters)
+
+
+def test_mistakes_are_one_sentence(tmp_path, capsys):
+    for arguments in (
+        ["--table", "3"],
+        ["--env", "chess"],
+        ["train.beta=none"],
+        ["train.betta=1"],
+    ):
+        assert hpl("reproduce", "--run", tmp_path / "none", *arguments) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("Error: ")
+        assert "Traceback" not in error
+    with pytest.raises(ConfigError):
+        load_preset("huge")

@@ -1,0 +1,196 @@
+"""Tables, figures and intervals from evaluated runs; bias and variance of credit."""
+
+import json
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpl_gym.core import HPLGymError
+from hpl_gym.trainers.reproduction.jobs import make_runs, write_settings
+from hpl_gym.trainers.reproduction.presets import PHASES, RESULTS, load_preset
+from hpl_gym.trainers.reproduction.proposition import compare
+from hpl_gym.trainers.reproduction.report import write_manifests, write_result
+from hpl_gym.trainers.reproduction.tables import columns, comparisons, differences, results
+from hpl_gym.trainers.statistics import paired_bootstrap
+
+POLICIES = sorted({policy for one in RESULTS.values() for policy in one})
+
+
+def episode(task, split, success, reward):
+    kind = f"type-{task % 2}"
+    return {
+        "task_id": f"{split}-{task}",
+        "task_type": kind,
+        "split": split,
+        "success": success,
+        "reward": reward,
+        "turns": [{"token_ids": [1, 2]}],
+    }
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two seeds of two benchmarks, in which HPL's semantic groups solve all and IPR half."""
+    preset = load_preset("mini")
+    found = {}
+    for experiment in ("alfworld", "webshop"):
+        found[experiment] = make_runs(preset, tmp_path, [experiment], range(2), [])
+        write_settings(found[experiment])
+        for run in found[experiment]:
+            for policy in POLICIES:
+                solves = 1.0 if policy in {"hpl-semantic", PHASES[2]} else 0.5
+                solves = 0.25 if policy == "eto" else solves
+                lines = [
+                    json.dumps(episode(task, split, task < 40 * solves, solves))
+                    for split in run.config.eval.splits
+                    for task in range(40)
+                ]
+                folder = run.folder / "eval" / policy
+                folder.mkdir(parents=True)
+                (folder / "episodes.jsonl").write_text("\n".join(lines) + "\n")
+                (folder / "manifest.json").write_text('{"finished": true}')
+            for stage in ("experts", "sft", "explore", *POLICIES):
+                manifest = {"finished": True, "seconds": 2.0, "tokens": 1000}
+                if stage == "explore":
+                    manifest["model_calls"] = 7
+                    manifest["account"] = {"branches": {"tokens_out": 5}, "replay": {}}
+                (run.folder / stage).mkdir(exist_ok=True)
+                (run.folder / stage / "manifest.json").write_text(json.dumps(manifest))
+            rft = json.dumps(episode(0, "train", True, 1.0))
+            (run.folder / "rft/trajectories.jsonl").write_text(rft + "\n")
+    return found
+
+
+def test_columns_are_what_the_paper_reports(runs):
+    titles = [column.title for column in columns(runs, ["sft"])]
+    assert titles == [
+        "alfworld valid_seen success",
+        "alfworld valid_unseen success",
+        "alfworld success",
+        "webshop test reward",
+        "webshop test success",
+    ]
+
+
+def test_means_and_deviations_are_those_of_the_seeds(runs):
+    file = runs["webshop"][1].folder / "eval/sft/episodes.jsonl"
+    lines = [json.loads(line) | {"success": False} for line in file.read_text().splitlines()]
+    file.write_text("\n".join(map(json.dumps, lines)) + "\n")
+    shown = columns({"webshop": runs["webshop"]}, ["sft"])
+    sheet = results("t", shown, ["sft"])
+    assert sheet.rows == (("SFT", "50.0 ± 0.0", "25.0 ± 35.4", "37.5"),)
+    assert "2 seeds" in sheet.note
+    assert "| SFT | 50.0 ± 0.0 |" in sheet.markdown()
+
+
+def test_differences_are_to_the_best_baseline_and_say_what_is_noise(runs):
+    shown = columns({"alfworld": runs["alfworld"]}, RESULTS["table 1"])
+    sheet, numbers = differences("t", shown, RESULTS["table 1"], comparisons("table 1"))
+    assert all(head.endswith("vs IPR") for head in sheet.columns[1:])
+    rows = {row[0]: row[1:] for row in sheet.rows}
+    assert rows["IPR"] == ("", "", "")
+    assert all("+50.0" in cell and cell.endswith("better") for cell in rows["HPL (Semantic)"])
+    assert all(cell == "+0.0 [+0.0, +0.0] within noise" for cell in rows["SFT"])
+    assert all(cell.endswith("worse") for cell in rows["ETO"])
+    assert numbers["hpl-semantic"]["alfworld success"]["within_noise"] is False
+    assert comparisons("figure 5") == ("hpl-semantic",)
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_every_result_is_written_and_traced(runs, tmp_path, name):
+    folder = tmp_path / "report"
+    folder.mkdir()
+    sheets = write_result(name, runs, folder)
+    assert sheets
+    file = name.replace(" ", "-")
+    assert all(sheet.title in (folder / f"{file}.md").read_text() for sheet in sheets)
+    written = json.loads((folder / f"{file}.json").read_text())
+    assert written["runs"]["alfworld"] == [str(one.folder) for one in runs["alfworld"]]
+    figures = {one.name: one.read_bytes() for one in folder.glob("*.svg")}
+    assert bool(figures) == name.startswith("figure")
+    write_result(name, runs, folder)
+    assert all((folder / one).read_bytes() == before for one, before in figures.items())
+
+
+def test_numbers_in_the_report_are_the_tables(runs, tmp_path):
+    write_result("table 1", runs, tmp_path)
+    written = json.loads((tmp_path / "table-1.json").read_text())
+    values = np.array(written["results"]["webshop test success"]["hpl-semantic"])
+    assert values.shape == (2, 40)
+    assert values.mean() == 100
+
+
+def test_manifests_are_kept_by_seed_and_stage(runs, tmp_path):
+    write_manifests(runs["alfworld"], tmp_path)
+    assert (tmp_path / "alfworld/seed-1/eval/hpl-semantic.json").is_file()
+    assert (tmp_path / "alfworld/seed-0/explore.json").is_file()
+    assert (tmp_path / "alfworld/seed-0/config.yaml").is_file()
+
+
+def test_seeds_that_played_other_tasks_are_refused(runs):
+    file = runs["webshop"][1].folder / "eval/sft/episodes.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(HPLGymError, match="different tasks"):
+        columns({"webshop": runs["webshop"]}, ["sft"])
+
+
+def test_the_bootstrap_is_scipys_for_one_seed():
+    sample = np.random.default_rng(3).normal(1, 2, 50)
+    ours = paired_bootstrap(sample[None])
+    theirs = scipy.stats.bootstrap(
+        (sample,), np.mean, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    assert ours.mean == pytest.approx(sample.mean())
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.03)
+
+
+def test_the_interval_covers_the_truth():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(200):
+        seeds, tasks = rng.normal(0, 0.3, (5, 1)), rng.normal(0, 1, (1, 40))
+        found = paired_bootstrap(seeds + tasks + rng.normal(0, 1, (5, 40)), draws=500)
+        covered += found.low <= 0 <= found.high
+    assert covered >= 184
+
+
+@given(st.integers(1, 4), st.integers(1, 30), st.floats(-100, 100))
+def test_a_constant_difference_has_no_width(seeds, tasks, value):
+    found = paired_bootstrap(np.full((seeds, tasks), value), draws=50)
+    assert found.low == pytest.approx(value, abs=1e-9)
+    assert found.high == pytest.approx(value, abs=1e-9)
+    assert found.noise == (abs(value) < 1e-9) or abs(value) < 1e-9
+
+
+def credit_of(probabilities, budget=12):
+    rng = np.random.default_rng(0)
+    rewards = (rng.random((len(probabilities), 4000)) < np.array(probabilities)[:, None]).astype(
+        float
+    )
+    return compare([rewards], budget, seed=1)["rows"]
+
+
+def test_single_turns_have_no_bias_and_longer_groups_less_variance():
+    rows = credit_of([0.2, 0.3, 0.5, 0.8])
+    assert rows[0]["bias"] < 2e-4
+    variances = [row["variance"] for row in rows[:4]]
+    assert variances == sorted(variances, reverse=True)
+    assert rows[-1]["length"] == 4
+    assert rows[-1]["variance"] == pytest.approx(rows[3]["variance"], rel=0.1)
+
+
+def test_variance_is_what_theory_says():
+    # Three rollouts a state: the credit of a turn is a difference of two means (the end is known).
+    rows = credit_of([0.5, 0.5, 0.5, 0.5])
+    expected = (3 * 2 + 1) / 4 * 0.25 / 3
+    assert rows[0]["variance"] == pytest.approx(expected, rel=0.05)
+    assert rows[3]["variance"] == pytest.approx(0.25 / 12 / 16, rel=0.05)
+
+
+def test_a_group_cannot_tell_its_turns_apart():
+    rows = credit_of([0.0, 1.0])
+    assert rows[0]["error"] == pytest.approx(0, abs=1e-9)
+    assert rows[1]["bias"] == pytest.approx(0.25, abs=1e-6)

@@ -1,0 +1,113 @@
+"""`hpl reproduce`: the paper's experiments at a chosen scale, with its tables and figures."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from hpl_gym.core import HPLGymError
+from hpl_gym.trainers.commands.options import Settings
+from hpl_gym.trainers.commands.stages import needs_train_extra
+
+
+def reproduce(
+    overrides: Settings = None,
+    preset: Annotated[
+        Literal["mini", "gpu", "paper"],
+        typer.Option(help="Two CPU cores; one GPU; eight GPUs and the paper's models."),
+    ] = "mini",
+    table: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="1 methods, 2 curriculum, 5 resources, 6 and 7 by type of task; may be repeated. "
+            "Default, with --figure: everything."
+        ),
+    ] = None,
+    figure: Annotated[
+        list[int] | None, typer.Option(help="4 progress by phase, 5 losses; may be repeated.")
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="alfworld, webshop or intercode-sql; may be repeated. Default: all. mini has "
+            "alfworld-real too, with the benchmark's own games from $HPL_DATA."
+        ),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds 0, 1, ...; default 3.")] = None,
+    proposition: Annotated[
+        bool, typer.Option("--proposition", help="Measure bias and variance (Proposition 1).")
+    ] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Commands at a time; default one a core.")
+    ] = None,
+    run: Annotated[Path, typer.Option(help="Folder of all runs and reports.")] = Path(
+        "runs/reproduce"
+    ),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the commands that would run, and end.")
+    ] = False,
+) -> None:
+    """Run the paper's experiments and print its tables with what was measured here.
+
+    Every number comes from ordinary commands in run folders. What is finished is not computed
+    again: not in a second run, nor when a seed, a table or a setting is added.
+
+    Examples: `hpl reproduce --preset mini --table 1 --env alfworld`,
+    `hpl reproduce --table 2 --figure 5 --env webshop --seeds 5`,
+    `hpl reproduce --proposition --env alfworld`, `hpl reproduce --preset paper --dry-run`
+    """
+    needs_train_extra()
+    from hpl_gym.trainers.reproduction.jobs import make_jobs, make_runs, write_settings
+    from hpl_gym.trainers.reproduction.presets import RESULTS, load_preset
+    from hpl_gym.trainers.reproduction.report import write_manifests, write_result
+    from hpl_gym.trainers.reproduction.scheduler import Ledger, run_jobs
+
+    chosen = load_preset(preset)
+    names = [f"table {one}" for one in table or ()] + [f"figure {one}" for one in figure or ()]
+    unknown = [name for name in names if name not in RESULTS]
+    if unknown:
+        raise HPLGymError(f"There is no {unknown[0]} to make: use one of {', '.join(RESULTS)}.")
+    everything = not names and not proposition
+    names = list(RESULTS) if everything else names
+    experiments = list(env or (one for one in chosen.experiments if not one.endswith("-real")))
+    runs = make_runs(
+        chosen, run, experiments, range(seeds or chosen.seeds), overrides or [], dry=dry_run
+    )
+    policies = dict.fromkeys(policy for name in names for policy in RESULTS[name])
+    if proposition:
+        policies.setdefault("sft")
+    plan = make_jobs(chosen, runs, policies)
+    if dry_run:
+        for job in plan:
+            start = chosen.launcher if job.trains and chosen.launcher else ("hpl",)
+            print(shlex.join((*start, *job.command)))
+        return
+    write_settings(runs)
+    on_cpu = all(one.config.device == "cpu" for one in runs)
+    run_jobs(
+        plan,
+        Ledger(run),
+        jobs or chosen.jobs or os.cpu_count() or 1,
+        chosen.launcher,
+        threads=1 if on_cpu else None,
+    )
+    report = run / f"report-{preset}-{'+'.join(experiments)}"
+    report.mkdir(exist_ok=True)
+    by_experiment = {one: [own for own in runs if own.experiment == one] for one in experiments}
+    out = Console()
+    for name in names:
+        for sheet in write_result(name, by_experiment, report):
+            shown = Table(title=sheet.title, caption=sheet.note)
+            for place, column in enumerate(sheet.columns):
+                shown.add_column(column, justify="right" if place else "left")
+            for row in sheet.rows:
+                shown.add_row(*row)
+            out.print(shown)
+    write_manifests(runs, report / "manifests")
+    out.print(f"Tables, figures and manifests are in {report}, the runs in {run}.")

@@ -1,0 +1,217 @@
+"""A reproduction's jobs: ordinary `hpl` commands, each with a key of what decides its result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from hpl_gym.trainers.config import Config, method, save_config
+from hpl_gym.trainers.reproduction.presets import MAIN, Preset
+
+STAGES = {
+    "experts": ("seed", "env", "experts"),
+    "sft": ("seed", "prompt", "sft"),
+    "rft": ("seed", "env", "prompt", "max_new_tokens", "backend", "rft"),
+    "explore": ("seed", "env", "prompt", "max_new_tokens", "backend", "explore"),
+    "pairs": ("pairs",),
+    "train": ("seed", "prompt", "train"),
+    "eval": ("seed", "env", "prompt", "max_new_tokens", "backend", "eval"),
+}
+"""The stages in the order in which they come, and the settings that decide the result of each."""
+
+_NO_MATTER = ("concurrency", "save_steps", "phases")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command.
+
+    Attributes:
+        name: What it is, for people: experiment, seed, stage or policy.
+        stage: Which stage it is, a key of `STAGES`.
+        key: Digest of everything that decides its result, the jobs it builds on included.
+        folder: Where the result goes.
+        command: The arguments of `hpl`.
+        needs: Keys of the jobs that must be finished before.
+        trains: Whether a launcher starts it on several GPUs.
+    """
+
+    name: str
+    stage: str
+    key: str
+    folder: Path
+    command: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+
+    @property
+    def trains(self) -> bool:
+        """Whether a launcher starts it on several GPUs."""
+        return self.stage in {"sft", "rft", "train"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One benchmark and seed: its run folder and settings.
+
+    Attributes:
+        experiment: Name of the benchmark.
+        seed: The seed.
+        folder: The run's folder.
+        config: Its settings.
+        overrides: Those of them that the user gave.
+        backend: What the environment runs on; "" where that was not looked up.
+    """
+
+    experiment: str
+    seed: int
+    folder: Path
+    config: Config
+    overrides: tuple[str, ...]
+    backend: str
+
+
+def make_runs(
+    preset: Preset,
+    root: Path,
+    experiments: Iterable[str],
+    seeds: Iterable[int],
+    overrides: list[str],
+    *,
+    dry: bool = False,
+) -> list[Run]:
+    """Return the runs of some experiments; each has a folder of its own for its settings.
+
+    Args:
+        preset: The scale.
+        root: The reproduction's folder.
+        experiments: Names of benchmarks.
+        seeds: Seeds.
+        overrides: Settings that have the last word.
+        dry: Do not look for the benchmark's data.
+
+    Raises:
+        ConfigError: A benchmark or a setting is wrong.
+    """
+    runs = []
+    for experiment in experiments:
+        for seed in seeds:
+            config = preset.config(experiment, seed, overrides)
+            backend = "" if dry else config.env.backend
+            same = _digest(config.model_dump(mode="json") | {"seed": None, "backend": backend})
+            folder = root / f"{experiment}-{same[:8]}" / f"seed-{seed}"
+            runs.append(Run(experiment, seed, folder, config, tuple(overrides), backend))
+    return runs
+
+
+def make_jobs(preset: Preset, runs: Iterable[Run], policies: Iterable[str]) -> list[Job]:
+    """Return the jobs that evaluate some policies in all runs, in the order of their stages.
+
+    Args:
+        preset: The scale.
+        runs: The runs.
+        policies: ``sft``, ``rft``, a method of `hpl train`, or ``<method>-phase-<number>``.
+
+    Raises:
+        ConfigError: There is no such policy.
+    """
+    jobs = [job for run in runs for job in _run_jobs(preset, run, tuple(policies))]
+    order = list(STAGES)
+    return sorted(jobs, key=lambda job: order.index(job.stage))
+
+
+def write_settings(runs: Iterable[Run]) -> None:
+    """Write the settings of runs into their folders, where the commands read them."""
+    for run in runs:
+        if not (run.folder / "config.yaml").is_file():
+            run.folder.mkdir(parents=True, exist_ok=True)
+            save_config(run.config, run.folder / "config.yaml")
+
+
+def _run_jobs(preset: Preset, run: Run, policies: tuple[str, ...]) -> list[Job]:
+    made: dict[str, Job] = {}
+    methods = list(dict.fromkeys(one.partition("-phase-")[0] for one in policies))
+    trained = [one for one in methods if one not in {"sft", "rft"}]
+
+    def add(
+        name: str,
+        stage: str,
+        folder: str,
+        inputs: tuple[str, ...],
+        *options: str,
+        after: tuple[str, ...] = (),
+        config: Config = run.config,
+    ) -> None:
+        values = config.model_dump(mode="json")
+        key = _digest(
+            {
+                "stage": stage,
+                "settings": {part: _decisive(values[part]) for part in STAGES[stage]},
+                "inputs": [made[one].key for one in inputs],
+                # Two policies may be parts of one training.
+                "part": name if stage == "eval" and "-phase-" in name else "",
+                "backend": run.backend,
+                "version": version("hpl-gym"),
+            }
+        )
+        made[name] = Job(
+            f"{run.experiment} {run.seed} {name}",
+            stage,
+            key,
+            run.folder / folder,
+            (stage, "--run", str(run.folder), *options),
+            tuple(made[one].key for one in (*inputs, *after)),
+        )
+
+    add("experts", "experts", "experts", ())
+    add("sft", "sft", "sft", ("experts",))
+    if "rft" in methods:
+        add("rft", "rft", "rft", ("experts", "sft"))
+    if trained:
+        add("explore", "explore", "explore", ("experts", "sft"), *preset.explore)
+        add("pairs", "pairs", "pairs", ("experts", "explore"))
+    before: tuple[str, ...] = ()
+    for name in trained:
+        differing = [*run.overrides, *method(name)]
+        keep = ("train.phases=keep",) if name == MAIN else ()
+        # One after the other: each adds to the reference's log-probabilities.
+        add(
+            name,
+            "train",
+            name,
+            ("experts", "sft", "pairs"),
+            "--method",
+            name,
+            *keep,
+            after=before,
+            config=preset.config(run.experiment, run.seed, differing),
+        )
+        before = (name,)
+    for policy in policies:
+        trainer, is_phase, phase = policy.partition("-phase-")
+        agent = f"{trainer}/phases/{phase}" if is_phase else policy
+        add(
+            f"eval {policy}",
+            "eval",
+            f"eval/{policy}",
+            (trainer,),
+            "--agent",
+            agent,
+            "--name",
+            policy,
+        )
+    return list(made.values())
+
+
+def _decisive(section: Any) -> Any:
+    if not isinstance(section, dict):
+        return section
+    return {name: value for name, value in section.items() if name not in _NO_MATTER}
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,143 @@
+"""Proposition 1 measured: bias and variance of credit estimated at each level, at equal budget.
+
+Along an expert trajectory the credit of turn t is ``A_t = V(s_{t+1}) - V(s_t)`` under the policy
+that explores. With groups of k turns only the states between groups are valued, each from an equal
+share of the rollouts, and the turns of a group share its credit equally: k = 1 is the step level,
+one group of everything the trajectory level. Longer groups are valued by more rollouts and average
+over more turns, so their variance is smaller; they cannot tell their turns apart: that is the bias.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpl_gym.trainers.config import Config
+from hpl_gym.trainers.experts import clean_experts
+from hpl_gym.trainers.progress import bar
+from hpl_gym.trainers.records import Stage, digest, read_records
+from hpl_gym.trainers.rollout import Simulator, choose, in_order, replay, rollouts
+from hpl_gym.trainers.segment import fixed_k
+from hpl_gym.trainers.value import draw
+from hpl_gym.trainers.worker import load_policy
+
+LONGEST = 8
+"""Longest group that is measured, beside the whole trajectory."""
+
+
+def measure(config: Config, run: Path, count: int, rollouts_: int, budget: int) -> dict[str, Any]:
+    """Roll the cloned policy out from every expert state, and compare the levels' estimates.
+
+    Writes ``proposition/outcomes.jsonl``, a record an expert trajectory.
+
+    Args:
+        config: The run's settings.
+        run: A run's folder with ``experts/`` and ``sft/model``.
+        count: Expert trajectories.
+        rollouts_: Rollouts of each state, whose mean is taken for its true value.
+        budget: Rollouts a trajectory that each estimator may use.
+
+    Returns:
+        For every group length the mean ``variance``, squared ``bias`` and squared ``error`` of a
+        turn's credit.
+    """
+    source, model = run / "experts" / "trajectories.jsonl", run / "sft" / "model"
+    policy = digest(sorted(model.glob("*.safetensors")))
+    settings = {"seed": config.seed, "count": count, "rollouts": rollouts_}
+    stage = Stage(run / "proposition", settings | {"experts": digest([source]), "policy": policy})
+    if not stage.finished:
+        experts = choose(clean_experts(source), count)
+        _roll_out(config, stage, experts, model, rollouts_)
+        stage.finish()
+    outcomes = [np.array(one["rewards"]) for one in read_records(stage.folder / "outcomes.jsonl")]
+    return compare(outcomes, budget, config.seed)
+
+
+def compare(
+    outcomes: Sequence[np.ndarray], budget: int, seed: int, draws: int = 4000
+) -> dict[str, Any]:
+    """Compare the levels' estimates of every turn's credit.
+
+    Args:
+        outcomes: For each trajectory the outcome rewards of rollouts from each of its states but
+            the last, shape (turns, rollouts); the last state's value is 1.
+        budget: Rollouts a trajectory that each estimator draws from these, with replacement.
+        seed: Seed of the drawing.
+        draws: How often the estimators are drawn.
+
+    Returns:
+        ``rows``, one a group length (the last is the whole trajectory), and what was measured.
+    """
+    rng = np.random.default_rng(seed)
+    longest = max(len(one) for one in outcomes)
+    rows = []
+    for length in (*range(1, LONGEST + 1), longest):
+        errors = []
+        for rewards in outcomes:
+            estimates = _estimates(rewards, length, budget, draws, rng)
+            truth = np.diff([*rewards.mean(axis=1), 1.0])
+            errors.append((estimates.var(axis=0), (estimates.mean(axis=0) - truth) ** 2))
+        variance, bias = (float(np.concatenate(part).mean()) for part in zip(*errors, strict=True))
+        rows.append(
+            {"length": length, "variance": variance, "bias": bias, "error": variance + bias}
+        )
+    return {
+        "trajectories": len(outcomes),
+        "states": sum(len(one) for one in outcomes),
+        "rollouts": int(outcomes[0].shape[1]),
+        "budget": budget,
+        "rows": rows,
+    }
+
+
+def _estimates(
+    rewards: np.ndarray, length: int, budget: int, draws: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Return estimated credits of a trajectory's turns, shape (draws, turns)."""
+    turns = len(rewards)
+    spans = fixed_k(turns, length)
+    share = [budget * place // len(spans) for place in range(len(spans) + 1)]
+    values = np.ones((draws, len(spans) + 1))
+    for place, (start, _) in enumerate(spans):
+        # A state that gets no rollout of so small a budget is valued by one.
+        size = (draws, max(1, share[place + 1] - share[place]))
+        values[:, place] = rng.choice(rewards[start], size).mean(axis=1)
+    credit = np.diff(values, axis=1)
+    return np.concatenate(
+        [
+            np.repeat(credit[:, [place]] / (stop - start), stop - start, axis=1)
+            for place, (start, stop) in enumerate(spans)
+        ],
+        axis=1,
+    )
+
+
+def _roll_out(
+    config: Config, stage: Stage, experts: list[dict[str, Any]], model: Path, count: int
+) -> None:
+    agent = load_policy(config, model).at_temperature(config.explore.value_temperature)
+    known = stage.keys("outcomes")
+    left = [one for one in experts if one["key"] not in known]
+
+    async def work(expert: dict[str, Any]) -> dict[str, Any]:
+        simulator = Simulator(*config.env.make(config.experts.split))
+        states = replay(simulator, expert)[:-1]
+        paths = await asyncio.gather(
+            *(
+                rollouts(simulator, agent, states, draw(config.seed, number))
+                for number in range(count)
+            )
+        )
+        progress.advance()
+        rewards = [[path[place][-1].reward for path in paths] for place in range(len(states))]
+        return {"key": expert["key"], "rewards": rewards}
+
+    def done(_: dict[str, Any], record: dict[str, Any]) -> None:
+        stage.append("outcomes", record)
+
+    with bar("proposition 1", len(experts), len(experts) - len(left)) as progress:
+        asyncio.run(in_order(left, work, done, concurrency=2))

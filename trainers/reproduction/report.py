@@ -1,0 +1,117 @@
+"""A reproduction's report: tables and figures as files, with the manifests behind every number."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpl_gym.trainers.records import write_json
+from hpl_gym.trainers.reproduction import figures
+from hpl_gym.trainers.reproduction.jobs import Run
+from hpl_gym.trainers.reproduction.presets import RESULTS
+from hpl_gym.trainers.reproduction.tables import (
+    Runs,
+    Sheet,
+    by_type,
+    columns,
+    comparisons,
+    differences,
+    resources,
+    results,
+)
+
+TITLES = {
+    "table 1": "Table 1: methods",
+    "table 2": "Table 2: curriculum",
+    "figure 5": "Figure 5: losses",
+}
+
+
+def write_result(name: str, runs: Runs, folder: Path) -> list[Sheet]:
+    """Make a table or figure, and write it as Markdown, SVG and JSON.
+
+    Args:
+        name: A key of `RESULTS`.
+        runs: The evaluated runs of each benchmark.
+        folder: Where to write.
+
+    Returns:
+        The tables; a figure comes with the table of its numbers.
+    """
+    policies = RESULTS[name]
+    file = name.replace(" ", "-")
+    numbers: dict[str, Any] = {}
+    if name == "table 5":
+        sheets = [resources(runs, policies)]
+    elif name in {"table 6", "table 7"}:
+        sheets = _by_type(name, runs)
+    elif name == "figure 4":
+        sheets = []
+        for experiment, own in runs.items():
+            split = own[0].config.eval.splits[0]
+            title = f"Figure 4: {experiment} {split} after each phase"
+            sheets.append(by_type(title, own, split, policies))
+            figures.save(figures.progress(own, split), folder / f"{file}-{experiment}.svg")
+    else:
+        every = columns(runs, policies)
+        sheets = [results(f"{TITLES[name]}", every, policies)]
+        for experiment, own in runs.items():
+            shown = columns({experiment: own}, policies)
+            title = f"{TITLES[name]}, differences on {experiment}"
+            sheet, numbers[experiment] = differences(title, shown, policies, comparisons(name))
+            sheets.append(sheet)
+        if name == "figure 5":
+            figures.save(figures.bars(every, policies), folder / f"{file}.svg")
+        numbers = {"differences": numbers, "results": _values(every)}
+    text = "\n".join(sheet.markdown() for sheet in sheets)
+    (folder / f"{file}.md").write_text(text, encoding="utf-8")
+    tables = [{"title": one.title, "columns": one.columns, "rows": one.rows} for one in sheets]
+    write_json(folder / f"{file}.json", {"runs": _places(runs), "tables": tables} | numbers)
+    return sheets
+
+
+def write_manifests(runs: Iterable[Run], folder: Path) -> None:
+    """Copy the manifests of runs, by benchmark, seed and stage, and their evaluations' results."""
+    for run in runs:
+        target = folder / run.experiment / f"seed-{run.seed}"
+        for source in sorted(run.folder.glob("*/manifest.json")):
+            _copy(source, target / f"{source.parent.name}.json")
+        for source in sorted(run.folder.glob("eval/*/manifest.json")):
+            _copy(source, target / "eval" / f"{source.parent.name}.json")
+        _copy(run.folder / "config.yaml", target / "config.yaml")
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def _by_type(name: str, runs: Runs) -> list[Sheet]:
+    sheets = []
+    for experiment, own in runs.items():
+        splits: Sequence[str] = own[0].config.eval.splits
+        place = 0 if name == "table 6" else 1
+        if own[0].config.env.id == "HPL/ALFWorld-v0" and place < len(splits):
+            title = f"{name.capitalize()}: {experiment} {splits[place]} by type of task"
+            sheets.append(by_type(title, own, splits[place], RESULTS[name]))
+    return sheets
+
+
+def _places(runs: Runs) -> dict[str, list[str]]:
+    return {name: [str(run.folder) for run in own] for name, own in runs.items()}
+
+
+def _values(shown: Sequence[Any]) -> dict[str, dict[str, list[list[float]]]]:
+    """Return every result, by column and policy, a list of the tasks' for each seed."""
+
+    def rounded(values: np.ndarray) -> list[list[float]]:
+        return [[round(float(one), 2) for one in row] for row in values]
+
+    def own(values: Mapping[str, np.ndarray]) -> dict[str, list[list[float]]]:
+        return {policy: rounded(one) for policy, one in values.items()}
+
+    return {column.title: own(column.values) for column in shown if not column.pooled}
