@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -14,6 +14,9 @@ from rich.table import Table
 from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.commands.options import Settings
 from hpl_gym.trainers.commands.stages import needs_train_extra
+
+if TYPE_CHECKING:
+    from hpl_gym.trainers.reproduction.tables import Sheet
 
 
 def reproduce(
@@ -65,7 +68,11 @@ def reproduce(
     needs_train_extra()
     from hpl_gym.trainers.reproduction.jobs import make_jobs, make_runs, write_settings
     from hpl_gym.trainers.reproduction.presets import RESULTS, load_preset
-    from hpl_gym.trainers.reproduction.report import write_manifests, write_result
+    from hpl_gym.trainers.reproduction.report import (
+        write_manifests,
+        write_proposition,
+        write_result,
+    )
     from hpl_gym.trainers.reproduction.scheduler import Ledger, run_jobs
 
     chosen = load_preset(preset)
@@ -103,11 +110,17 @@ def reproduce(
     out = Console()
     for name in names:
         for sheet in write_result(name, by_experiment, report):
-            shown = Table(title=sheet.title, caption=sheet.note)
-            for place, column in enumerate(sheet.columns):
-                shown.add_column(column, justify="right" if place else "left")
-            for row in sheet.rows:
-                shown.add_row(*row)
-            out.print(shown)
+            out.print(_table(sheet))
+    for own in by_experiment.values() if proposition or everything else ():
+        out.print(_table(write_proposition(own[0], chosen.proposition, report)))
     write_manifests(runs, report / "manifests")
     out.print(f"Tables, figures and manifests are in {report}, the runs in {run}.")
+
+
+def _table(sheet: Sheet) -> Table:
+    shown = Table(title=sheet.title, caption=sheet.note)
+    for place, column in enumerate(sheet.columns):
+        shown.add_column(column, justify="right" if place else "left", overflow="fold")
+    for row in sheet.rows:
+        shown.add_row(*row)
+    return shown

@@ -57,7 +57,7 @@ def bars(shown: Sequence[Column], policies: Sequence[str]) -> Figure:
         at = np.arange(len(shown)) + (place - (len(policies) - 1) / 2) * width
         heights, spreads = [one.mean() for one in seeds], [one.std() for one in seeds]
         axes.bar(at, heights, width, yerr=spreads, capsize=2, label=LABELS[policy])
-    axes.set_xticks(range(len(shown)), [column.title for column in shown])
+    axes.set_xticks(range(len(shown)), [f"{one.experiment}\n{one.title}" for one in shown])
     axes.set_ylabel("per cent")
     axes.legend(fontsize=7, frameon=False)
     return figure

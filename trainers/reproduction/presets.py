@@ -42,6 +42,20 @@ class Experiment(Section):
     settings: dict[str, Any] = Field({})
 
 
+class PropositionConfig(Section):
+    """How Proposition 1 is measured, with the policy of the first seed.
+
+    Attributes:
+        count: Expert trajectories.
+        rollouts: Rollouts of each of their states, whose mean is taken for the true value.
+        budget: Rollouts a trajectory that every estimate may use; 15 is M = 5 for three groups.
+    """
+
+    count: int = Field(10, ge=1)
+    rollouts: int = Field(100, ge=2)
+    budget: int = Field(15, ge=1)
+
+
 class Preset(Section):
     """The scale of a reproduction.
 
@@ -50,6 +64,7 @@ class Preset(Section):
         jobs: Commands at a time; None runs one a core, each on one thread.
         launcher: What starts a training on several GPUs; empty starts it plainly.
         explore: More options of `hpl explore`.
+        proposition: How Proposition 1 is measured.
         settings: What differs from the configurations in all experiments.
         experiments: The benchmarks.
     """
@@ -58,6 +73,7 @@ class Preset(Section):
     jobs: int | None = Field(None, ge=1)
     launcher: tuple[str, ...] = ()
     explore: tuple[str, ...] = ()
+    proposition: PropositionConfig = PropositionConfig()
     settings: dict[str, Any] = Field({})
     experiments: dict[str, Experiment]
 

@@ -20,6 +20,7 @@ from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.experts import clean_experts
 from hpl_gym.trainers.progress import bar
 from hpl_gym.trainers.records import Stage, digest, read_records
+from hpl_gym.trainers.reproduction.presets import PropositionConfig
 from hpl_gym.trainers.rollout import Simulator, choose, in_order, replay, rollouts
 from hpl_gym.trainers.segment import fixed_k
 from hpl_gym.trainers.value import draw
@@ -29,7 +30,7 @@ LONGEST = 8
 """Longest group that is measured, beside the whole trajectory."""
 
 
-def measure(config: Config, run: Path, count: int, rollouts_: int, budget: int) -> dict[str, Any]:
+def measure(config: Config, run: Path, settings: PropositionConfig) -> dict[str, Any]:
     """Roll the cloned policy out from every expert state, and compare the levels' estimates.
 
     Writes ``proposition/outcomes.jsonl``, a record an expert trajectory.
@@ -37,24 +38,23 @@ def measure(config: Config, run: Path, count: int, rollouts_: int, budget: int) 
     Args:
         config: The run's settings.
         run: A run's folder with ``experts/`` and ``sft/model``.
-        count: Expert trajectories.
-        rollouts_: Rollouts of each state, whose mean is taken for its true value.
-        budget: Rollouts a trajectory that each estimator may use.
+        settings: How much to measure.
 
     Returns:
-        For every group length the mean ``variance``, squared ``bias`` and squared ``error`` of a
-        turn's credit.
+        What `compare` returns.
     """
     source, model = run / "experts" / "trajectories.jsonl", run / "sft" / "model"
     policy = digest(sorted(model.glob("*.safetensors")))
-    settings = {"seed": config.seed, "count": count, "rollouts": rollouts_}
-    stage = Stage(run / "proposition", settings | {"experts": digest([source]), "policy": policy})
+    values = config.model_dump(mode="json")
+    sections = {name: values[name] for name in ("seed", "env", "prompt", "max_new_tokens")}
+    sections |= {"count": settings.count, "rollouts": settings.rollouts}
+    stage = Stage(run / "proposition", sections | {"experts": digest([source]), "policy": policy})
     if not stage.finished:
-        experts = choose(clean_experts(source), count)
-        _roll_out(config, stage, experts, model, rollouts_)
+        experts = choose(clean_experts(source), settings.count)
+        _roll_out(config, stage, experts, model, settings.rollouts)
         stage.finish()
     outcomes = [np.array(one["rewards"]) for one in read_records(stage.folder / "outcomes.jsonl")]
-    return compare(outcomes, budget, config.seed)
+    return compare(outcomes, settings.budget, config.seed)
 
 
 def compare(

@@ -12,7 +12,8 @@ import numpy as np
 from hpl_gym.trainers.records import write_json
 from hpl_gym.trainers.reproduction import figures
 from hpl_gym.trainers.reproduction.jobs import Run
-from hpl_gym.trainers.reproduction.presets import RESULTS
+from hpl_gym.trainers.reproduction.presets import RESULTS, PropositionConfig
+from hpl_gym.trainers.reproduction.proposition import measure
 from hpl_gym.trainers.reproduction.tables import (
     Runs,
     Sheet,
@@ -74,6 +75,41 @@ def write_result(name: str, runs: Runs, folder: Path) -> list[Sheet]:
     return sheets
 
 
+def write_proposition(run: Run, settings: PropositionConfig, folder: Path) -> Sheet:
+    """Measure Proposition 1 in a run, and write the figure and its numbers.
+
+    Args:
+        run: A run with a cloned policy.
+        settings: How much to measure.
+        folder: Where to write.
+
+    Returns:
+        The numbers as a table.
+    """
+    found = measure(run.config, run.folder, settings)
+    rows = found["rows"]
+    best = min(rows, key=lambda row: row["error"])
+    sheet = Sheet(
+        f"Proposition 1 on {run.experiment}: error of a turn's estimated credit",
+        ("turns a group", "variance", "squared bias", "mean squared error"),
+        tuple(
+            (
+                "all" if row is rows[-1] else str(row["length"]),
+                *(f"{row[name]:.5f}" for name in ("variance", "bias", "error")),
+            )
+            for row in rows
+        ),
+        f"{found['trajectories']} expert trajectories, {found['states']} states; true values from "
+        f"{found['rollouts']} rollouts each; {found['budget']} rollouts a trajectory for every "
+        f"estimate. The error is least with {best['length']} turns a group.",
+    )
+    name = f"proposition-1-{run.experiment}"
+    figures.save(figures.trade_off(found), folder / f"{name}.svg")
+    (folder / f"{name}.md").write_text(sheet.markdown(), encoding="utf-8")
+    write_json(folder / f"{name}.json", {"run": str(run.folder)} | found)
+    return sheet
+
+
 def write_manifests(runs: Iterable[Run], folder: Path) -> None:
     """Copy the manifests of runs, by benchmark, seed and stage, and their evaluations' results."""
     for run in runs:
@@ -114,4 +150,8 @@ def _values(shown: Sequence[Any]) -> dict[str, dict[str, list[list[float]]]]:
     def own(values: Mapping[str, np.ndarray]) -> dict[str, list[list[float]]]:
         return {policy: rounded(one) for policy, one in values.items()}
 
-    return {column.title: own(column.values) for column in shown if not column.pooled}
+    return {
+        f"{column.experiment} {column.title}": own(column.values)
+        for column in shown
+        if not column.pooled
+    }

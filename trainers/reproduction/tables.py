@@ -29,6 +29,7 @@ LABELS = {
     "static": "static",
     "length-only": "length only",
     "difficulty-only": "difficulty only",
+    **{f"{MAIN}-phase-{phase}": f"phase {phase}" for phase in (1, 2, 3)},
     "no-bc": "without L_BC",
     "no-trajectory": "without L_traj-DPO",
     "no-step": "without L_step-DPO",
@@ -64,11 +65,13 @@ class Column:
     """A measured quantity of one benchmark: results of all policies by seed and task.
 
     Attributes:
-        title: For people.
+        experiment: The benchmark.
+        title: What of it, for people.
         values: For each policy, in per cent, shape (seeds, tasks).
         pooled: Whether it holds the tasks of the columns before it together.
     """
 
+    experiment: str
     title: str
     values: Mapping[str, np.ndarray]
     pooled: bool = False
@@ -85,15 +88,15 @@ def columns(runs: Runs, policies: Sequence[str]) -> list[Column]:
         for split, scores in splits.items():
             if own[0].config.env.id != "HPL/ALFWorld-v0":
                 rewards = {one: score.reward for one, score in scores.items()}
-                found.append(Column(f"{experiment} {split} reward", rewards))
+                found.append(Column(experiment, f"{split} reward", rewards))
             success = {one: score.success for one, score in scores.items()}
-            found.append(Column(f"{experiment} {split} success", success))
+            found.append(Column(experiment, f"{split} success", success))
         if len(splits) > 1:
             together = {
                 one: np.concatenate([scores[one].success for scores in splits.values()], axis=1)
                 for one in policies
             }
-            found.append(Column(f"{experiment} success", together, pooled=True))
+            found.append(Column(experiment, "all success", together, pooled=True))
     return found
 
 
@@ -106,7 +109,7 @@ def results(title: str, shown: Sequence[Column], policies: Sequence[str]) -> She
         policies: Its rows.
     """
     shown = [column for column in shown if not column.pooled]
-    heads = [column.title for column in shown]
+    heads = [f"{column.experiment} {column.title}" for column in shown]
     rows = []
     for policy in policies:
         cells = [_mean(column.values[policy]) for column in shown]
