@@ -65,7 +65,7 @@ def reproduce(
     `hpl reproduce --table 2 --figure 5 --env webshop --seeds 5`,
     `hpl reproduce --proposition --env alfworld`, `hpl reproduce --preset paper --dry-run`
     """
-    needs_train_extra()
+    needs_train_extra("matplotlib")
     from hpl_gym.trainers.reproduction.jobs import make_jobs, make_runs, write_settings
     from hpl_gym.trainers.reproduction.presets import RESULTS, load_preset
     from hpl_gym.trainers.reproduction.report import (

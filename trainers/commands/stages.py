@@ -125,11 +125,11 @@ def _show_finished(title: str, manifest: dict[str, Any]) -> None:
         show(title, manifest)
 
 
-def needs_train_extra() -> None:
-    """Raise `MissingExtraError` where torch or transformers are not installed."""
+def needs_train_extra(*more: str) -> None:
+    """Raise `MissingExtraError` where torch, transformers or `more` packages are not installed."""
     from importlib.util import find_spec
 
     from hpl_gym.core import MissingExtraError
 
-    if not (find_spec("torch") and find_spec("transformers")):
+    if not all(map(find_spec, ("torch", "transformers", *more))):
         raise MissingExtraError("This command needs the train extra: pip install 'hpl-gym[train]'.")
