@@ -229,7 +229,7 @@ def _cost(run: Run, stage: str) -> dict[str, float]:
         manifest["tokens_out"] = sum(
             len(turn.get("token_ids", ())) for one in episodes for turn in one["turns"]
         )
-    return manifest  # type: ignore[no-any-return]
+    return manifest
 
 
 def _mean(values: np.ndarray) -> str:
