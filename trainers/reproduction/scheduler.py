@@ -39,16 +39,18 @@ class Ledger:
 
     def take(self, job: Job) -> bool:
         """Return whether a job is finished; a result that lies elsewhere is linked."""
+        if job.folder.is_symlink() and not job.folder.exists():
+            job.folder.unlink()  # what it led to was deleted
         if job.key not in self._known:
             return False
         there = self._root / self._known[job.key]["folder"]
         manifest = there / "manifest.json"
         if not (manifest.is_file() and json.loads(manifest.read_text())["finished"]):
             return False
-        if there != job.folder and not job.folder.exists():
+        if not job.folder.exists():
             job.folder.parent.mkdir(parents=True, exist_ok=True)
             job.folder.symlink_to(os.path.relpath(there, job.folder.parent))
-        return job.folder.exists()
+        return job.folder.resolve() == there.resolve()
 
     def add(self, job: Job, seconds: float) -> None:
         """Note that a job is finished, and how long it took."""

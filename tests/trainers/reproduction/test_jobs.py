@@ -1,6 +1,7 @@
 """What a reproduction runs, once each, and what it takes from runs before."""
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -93,6 +94,22 @@ def test_what_was_deleted_is_made_again(tmp_path):
         file.unlink()
     gone.rmdir()
     assert reproduce(tmp_path) == 1
+
+
+def test_what_links_led_to_may_be_deleted(tmp_path):
+    reproduce(tmp_path)
+    first = next(tmp_path.glob("*/seed-0")).parent
+    reproduce(tmp_path, overrides=["eval.count=7"])
+    shutil.rmtree(first)
+    assert reproduce(tmp_path, overrides=["eval.count=7"]) == 6
+
+
+def test_a_half_made_result_is_not_taken_for_the_whole_one_elsewhere(tmp_path):
+    reproduce(tmp_path)
+    runs = make_runs(MINI, tmp_path, ["alfworld"], [0], ["eval.count=7"])
+    (runs[0].folder / "sft").mkdir(parents=True)
+    job = next(one for one in make_jobs(MINI, runs, ["sft"]) if one.stage == "sft")
+    assert not Ledger(tmp_path).take(job)
 
 
 def test_a_failure_is_told_and_the_rest_goes_on_later(tmp_path, monkeypatch):
