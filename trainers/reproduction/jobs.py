@@ -16,13 +16,13 @@ from hpl_gym.trainers.reproduction.presets import MAIN, Preset
 STAGES = {
     "experts": ("seed", "env", "experts"),
     "sft": ("seed", "prompt", "sft"),
-    "rft": ("seed", "env", "prompt", "max_new_tokens", "backend", "rft"),
     "explore": ("seed", "env", "prompt", "max_new_tokens", "backend", "explore"),
     "pairs": ("pairs",),
     "train": ("seed", "prompt", "train"),
+    "rft": ("seed", "env", "prompt", "max_new_tokens", "backend", "rft"),
     "eval": ("seed", "env", "prompt", "max_new_tokens", "backend", "eval"),
 }
-"""The stages in the order in which they come, and the settings that decide the result of each."""
+"""The settings that decide the result of each stage; of what could start, earlier stages do."""
 
 _NO_MATTER = ("concurrency", "save_steps", "phases")
 
