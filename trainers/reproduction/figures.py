@@ -38,7 +38,7 @@ def progress(runs: Sequence[Run], split: str) -> Figure:
     axes.fill_between(range(4), mean - spread, mean + spread, color="black", alpha=0.15)
     axes.set_xticks(range(4), ["SFT", "phase 1", "phase 2", "phase 3"])
     axes.set_ylabel(f"success on {split}, per cent")
-    axes.legend(fontsize=7, frameon=False)
+    _legend(axes)
     return figure
 
 
@@ -59,7 +59,7 @@ def bars(shown: Sequence[Column], policies: Sequence[str]) -> Figure:
         axes.bar(at, heights, width, yerr=spreads, capsize=2, label=LABELS[policy])
     axes.set_xticks(range(len(shown)), [f"{one.experiment}\n{one.title}" for one in shown])
     axes.set_ylabel("per cent")
-    axes.legend(fontsize=7, frameon=False)
+    _legend(axes)
     return figure
 
 
@@ -70,14 +70,20 @@ def trade_off(found: dict[str, Any]) -> Figure:
         found: What `proposition.measure` returned.
     """
     figure, axes = _figure()
-    lengths = [row["length"] for row in found["rows"]]
-    for name, style in (("variance", "--"), ("bias", ":"), ("error", "-")):
-        axes.plot(lengths, [row[name] for row in found["rows"]], style, marker="o", label=name)
+    rows = found["rows"]
+    lengths = [row["length"] for row in rows]
+    biases = [row["bias"] or np.nan for row in rows]  # a logarithmic axis has no zero
+    axes.plot(lengths, biases, ":", color="black", label="squared bias")
+    for place, budget in enumerate(found["budgets"]):
+        color = f"C{place}"
+        variance, error = ([row[name][place] for row in rows] for name in ("variance", "error"))
+        axes.plot(lengths, variance, "--", color=color, label=f"variance, {budget} rollouts")
+        axes.plot(lengths, error, "-o", color=color, markersize=3, label=f"error, {budget}")
     axes.set_yscale("log")
     axes.set_xticks(lengths, [str(one) for one in lengths[:-1]] + ["all"])
     axes.set_xlabel("turns a group: 1 is the step level, all is the trajectory level")
-    axes.set_ylabel("of a turn's estimated credit, mean square")
-    axes.legend(["variance", "squared bias", "mean squared error"], fontsize=8, frameon=False)
+    axes.set_ylabel("mean square, of a turn's estimated credit")
+    _legend(axes)
     return figure
 
 
@@ -95,3 +101,7 @@ def _figure() -> tuple[Figure, Any]:
         axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _legend(axes: Any) -> None:
+    axes.legend(fontsize=7, frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))

@@ -48,12 +48,12 @@ class PropositionConfig(Section):
     Attributes:
         count: Expert trajectories.
         rollouts: Rollouts of each of their states, whose mean is taken for the true value.
-        budget: Rollouts a trajectory that every estimate may use; 15 is M = 5 for three groups.
+        budgets: Rollouts a trajectory that every estimate may use; 15 is M = 5 for three groups.
     """
 
     count: int = Field(10, ge=1)
     rollouts: int = Field(100, ge=2)
-    budget: int = Field(15, ge=1)
+    budgets: tuple[int, ...] = (15, 60, 240)
 
 
 class Preset(Section):

@@ -54,44 +54,56 @@ def measure(config: Config, run: Path, settings: PropositionConfig) -> dict[str,
         _roll_out(config, stage, experts, model, settings.rollouts)
         stage.finish()
     outcomes = [np.array(one["rewards"]) for one in read_records(stage.folder / "outcomes.jsonl")]
-    return compare(outcomes, settings.budget, config.seed)
+    return compare(outcomes, settings.budgets, config.seed)
 
 
 def compare(
-    outcomes: Sequence[np.ndarray], budget: int, seed: int, draws: int = 4000
+    outcomes: Sequence[np.ndarray], budgets: Sequence[int], seed: int, draws: int = 4000
 ) -> dict[str, Any]:
     """Compare the levels' estimates of every turn's credit.
 
     Args:
         outcomes: For each trajectory the outcome rewards of rollouts from each of its states but
             the last, shape (turns, rollouts); the last state's value is 1.
-        budget: Rollouts a trajectory that each estimator draws from these, with replacement.
+        budgets: Numbers of rollouts a trajectory, which each estimate draws from these, with
+            replacement.
         seed: Seed of the drawing.
-        draws: How often the estimators are drawn.
+        draws: How often each estimate is drawn.
 
     Returns:
-        ``rows``, one a group length (the last is the whole trajectory), and what was measured.
+        ``rows``, one a group length (the last is the whole trajectory): the mean squared ``bias``
+        of a turn's credit, and for each budget its mean ``variance`` and mean squared ``error``.
     """
     rng = np.random.default_rng(seed)
     longest = max(len(one) for one in outcomes)
+    truths = [np.diff([*one.mean(axis=1), 1.0]) for one in outcomes]
     rows = []
     for length in (*range(1, LONGEST + 1), longest):
-        errors = []
-        for rewards in outcomes:
-            estimates = _estimates(rewards, length, budget, draws, rng)
-            truth = np.diff([*rewards.mean(axis=1), 1.0])
-            errors.append((estimates.var(axis=0), (estimates.mean(axis=0) - truth) ** 2))
-        variance, bias = (float(np.concatenate(part).mean()) for part in zip(*errors, strict=True))
-        rows.append(
-            {"length": length, "variance": variance, "bias": bias, "error": variance + bias}
-        )
+        biases = [shared(truth, length) - truth for truth in truths]
+        bias = float((np.concatenate(biases) ** 2).mean())
+        variance = []
+        for budget in budgets:
+            drawn = (_estimates(one, length, budget, draws, rng).var(axis=0) for one in outcomes)
+            variance.append(float(np.concatenate(list(drawn)).mean()))
+        error = [bias + one for one in variance]
+        rows.append({"length": length, "bias": bias, "variance": variance, "error": error})
     return {
         "trajectories": len(outcomes),
         "states": sum(len(one) for one in outcomes),
         "rollouts": int(outcomes[0].shape[1]),
-        "budget": budget,
+        "budgets": list(budgets),
         "rows": rows,
     }
+
+
+def shared(credit: np.ndarray, length: int) -> np.ndarray:
+    """Return credits, shape (turns,), of which the turns of each group have equal shares."""
+    return np.concatenate(
+        [
+            np.full(stop - start, credit[start:stop].mean())
+            for start, stop in fixed_k(len(credit), length)
+        ]
+    )
 
 
 def _estimates(

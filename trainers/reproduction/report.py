@@ -87,21 +87,22 @@ def write_proposition(run: Run, settings: PropositionConfig, folder: Path) -> Sh
         The numbers as a table.
     """
     found = measure(run.config, run.folder, settings)
-    rows = found["rows"]
-    best = min(rows, key=lambda row: row["error"])
+    rows, budgets = found["rows"], found["budgets"]
+    heads = [f"{what}, {budget}" for budget in budgets for what in ("variance", "error")]
+    body = []
+    for row in rows:
+        length = "all" if row is rows[-1] else str(row["length"])
+        both = zip(row["variance"], row["error"], strict=True)
+        numbers = [row["bias"], *(one for pair in both for one in pair)]
+        body.append((length, *(f"{one:.5f}" for one in numbers)))
+    least = [min(body, key=lambda row: row[2 * place + 3])[0] for place in range(len(budgets))]
     sheet = Sheet(
-        f"Proposition 1 on {run.experiment}: error of a turn's estimated credit",
-        ("turns a group", "variance", "squared bias", "mean squared error"),
-        tuple(
-            (
-                "all" if row is rows[-1] else str(row["length"]),
-                *(f"{row[name]:.5f}" for name in ("variance", "bias", "error")),
-            )
-            for row in rows
-        ),
+        f"Proposition 1 on {run.experiment}: mean squared error of a turn's credit",
+        ("turns a group", "squared bias", *heads),
+        tuple(body),
         f"{found['trajectories']} expert trajectories, {found['states']} states; true values from "
-        f"{found['rollouts']} rollouts each; {found['budget']} rollouts a trajectory for every "
-        f"estimate. The error is least with {best['length']} turns a group.",
+        f"{found['rollouts']} rollouts each. The columns' numbers are rollouts a trajectory. The "
+        f"error is least with {', '.join(least)} turns a group.",
     )
     name = f"proposition-1-{run.experiment}"
     figures.save(figures.trade_off(found), folder / f"{name}.svg")

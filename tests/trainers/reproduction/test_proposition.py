@@ -9,7 +9,7 @@ from hpl_gym.trainers.reproduction.presets import PropositionConfig
 from hpl_gym.trainers.reproduction.proposition import measure
 from hpl_gym.trainers.reproduction.report import write_proposition
 
-SETTINGS = PropositionConfig(count=2, rollouts=3, budget=6)
+SETTINGS = PropositionConfig(count=2, rollouts=3, budgets=(6, 12))
 
 
 def outcomes(folder):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.reproduction.jobs import make_runs, write_settings
 from hpl_gym.trainers.reproduction.presets import PHASES, RESULTS, load_preset
-from hpl_gym.trainers.reproduction.proposition import compare
+from hpl_gym.trainers.reproduction.proposition import compare, shared
 from hpl_gym.trainers.reproduction.report import write_manifests, write_result
 from hpl_gym.trainers.reproduction.tables import columns, comparisons, differences, results
 from hpl_gym.trainers.statistics import paired_bootstrap
@@ -167,30 +167,33 @@ def test_a_constant_difference_has_no_width(seeds, tasks, value):
 
 def credit_of(probabilities, budget=12):
     rng = np.random.default_rng(0)
-    rewards = (rng.random((len(probabilities), 4000)) < np.array(probabilities)[:, None]).astype(
-        float
-    )
-    return compare([rewards], budget, seed=1)["rows"]
+    drawn = rng.random((len(probabilities), 4000)) < np.array(probabilities)[:, None]
+    rows = compare([drawn.astype(float)], [budget], seed=1)["rows"]
+    return [(row["bias"], row["variance"][0], row["error"][0]) for row in rows]
 
 
 def test_single_turns_have_no_bias_and_longer_groups_less_variance():
     rows = credit_of([0.2, 0.3, 0.5, 0.8])
-    assert rows[0]["bias"] < 2e-4
-    variances = [row["variance"] for row in rows[:4]]
+    assert rows[0][0] == 0
+    variances = [variance for _, variance, _ in rows[:4]]
     assert variances == sorted(variances, reverse=True)
-    assert rows[-1]["length"] == 4
-    assert rows[-1]["variance"] == pytest.approx(rows[3]["variance"], rel=0.1)
+    assert rows[-1][0] == rows[3][0] > 0
+    assert rows[-1][1] == pytest.approx(rows[3][1], rel=0.1)
 
 
 def test_variance_is_what_theory_says():
     # Three rollouts a state: the credit of a turn is a difference of two means (the end is known).
     rows = credit_of([0.5, 0.5, 0.5, 0.5])
-    expected = (3 * 2 + 1) / 4 * 0.25 / 3
-    assert rows[0]["variance"] == pytest.approx(expected, rel=0.05)
-    assert rows[3]["variance"] == pytest.approx(0.25 / 12 / 16, rel=0.05)
+    assert rows[0][1] == pytest.approx((3 * 2 + 1) / 4 * 0.25 / 3, rel=0.05)
+    assert rows[3][1] == pytest.approx(0.25 / 12 / 16, rel=0.05)
 
 
 def test_a_group_cannot_tell_its_turns_apart():
     rows = credit_of([0.0, 1.0])
-    assert rows[0]["error"] == pytest.approx(0, abs=1e-9)
-    assert rows[1]["bias"] == pytest.approx(0.25, abs=1e-6)
+    assert rows[0] == pytest.approx((0, 0, 0), abs=1e-9)
+    assert rows[1] == pytest.approx((0.25, 0, 0.25), abs=1e-6)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=12), st.integers(1, 14))
+def test_shares_keep_the_sum(credit, length):
+    assert shared(np.array(credit), length).sum() == pytest.approx(sum(credit), abs=1e-9)
