@@ -35,6 +35,13 @@ def reproduce(
     figure: Annotated[
         list[int] | None, typer.Option(help="4 progress by phase, 5 losses; may be repeated.")
     ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A row of the tables: sft, rft, or a method of `hpl train`; may be repeated. "
+            "Default: those of the paper."
+        ),
+    ] = None,
     env: Annotated[
         list[str] | None,
         typer.Option(
@@ -63,6 +70,7 @@ def reproduce(
 
     Examples: `hpl reproduce --preset mini --table 1 --env alfworld`,
     `hpl reproduce --table 2 --figure 5 --env webshop --seeds 5`,
+    `hpl reproduce --table 1 --method ipr --method hpl-semantic --env alfworld train.lr=5.0e-5`,
     `hpl reproduce --proposition --env alfworld`, `hpl reproduce --preset paper --dry-run`
     """
     needs_train_extra("matplotlib")
@@ -86,10 +94,11 @@ def reproduce(
     runs = make_runs(
         chosen, run, experiments, range(seeds or chosen.seeds), overrides or [], dry=dry_run
     )
-    policies = dict.fromkeys(policy for name in names for policy in RESULTS[name])
-    if proposition:
-        policies.setdefault("sft")
-    plan = make_jobs(chosen, runs, policies)
+    rows = {
+        name: tuple(method) if method and name != "figure 4" else RESULTS[name] for name in names
+    }
+    policies = [policy for own in rows.values() for policy in own]
+    plan = make_jobs(chosen, runs, dict.fromkeys([*policies, "sft"] if proposition else policies))
     if dry_run:
         for job in plan:
             start = chosen.launcher if job.trains and chosen.launcher else ("hpl",)
@@ -104,12 +113,14 @@ def reproduce(
         chosen.launcher,
         threads=1 if on_cpu else None,
     )
-    report = run / f"report-{preset}-{'+'.join(experiments)}"
-    report.mkdir(exist_ok=True)
     by_experiment = {one: [own for own in runs if own.experiment == one] for one in experiments}
+    report = run / "+".join(
+        ["report", *(own[0].folder.parent.name for own in by_experiment.values())]
+    )
+    report.mkdir(exist_ok=True)
     out = Console()
     for name in names:
-        for sheet in write_result(name, by_experiment, report):
+        for sheet in write_result(name, by_experiment, report, rows[name]):
             out.print(_table(sheet))
     for own in by_experiment.values() if proposition or everything else ():
         out.print(_table(write_proposition(own[0], chosen.proposition, report)))

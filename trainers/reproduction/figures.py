@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from hpl_gym.trainers.reproduction.jobs import Run
 from hpl_gym.trainers.reproduction.presets import PHASES
 from hpl_gym.trainers.reproduction.scores import read_scores
-from hpl_gym.trainers.reproduction.tables import LABELS, Column
+from hpl_gym.trainers.reproduction.tables import KINDS, LABELS, Column
 
 _STYLE = {"svg.hashsalt": "hpl-gym", "svg.fonttype": "none", "font.size": 9}
 
@@ -31,7 +31,7 @@ def progress(runs: Sequence[Run], split: str) -> Figure:
     figure, axes = _figure()
     for kind in kinds if len(kinds) > 1 else ():
         own = [score.of_type(kind).success.mean() for score in scores]
-        axes.plot(own, marker="o", markersize=3, linewidth=1, label=kind)
+        axes.plot(own, marker="o", markersize=3, linewidth=1, label=KINDS.get(kind, kind))
     mean = np.array([score.success.mean() for score in scores])
     spread = np.array([score.success.mean(axis=1).std() for score in scores])
     axes.plot(mean, color="black", marker="o", linewidth=2, label="all")
@@ -56,7 +56,7 @@ def bars(shown: Sequence[Column], policies: Sequence[str]) -> Figure:
         seeds = [column.values[policy].mean(axis=1) for column in shown]
         at = np.arange(len(shown)) + (place - (len(policies) - 1) / 2) * width
         heights, spreads = [one.mean() for one in seeds], [one.std() for one in seeds]
-        axes.bar(at, heights, width, yerr=spreads, capsize=2, label=LABELS[policy])
+        axes.bar(at, heights, width, yerr=spreads, capsize=2, label=LABELS.get(policy, policy))
     axes.set_xticks(range(len(shown)), [f"{one.experiment}\n{one.title}" for one in shown])
     axes.set_ylabel("per cent")
     _legend(axes)

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.config import Config, method, save_config
 from hpl_gym.trainers.reproduction.presets import MAIN, Preset
 
@@ -92,16 +93,16 @@ def make_runs(
         experiments: Names of benchmarks.
         seeds: Seeds.
         overrides: Settings that have the last word.
-        dry: Do not look for the benchmark's data.
+        dry: The benchmark's data need not be there.
 
     Raises:
-        ConfigError: A benchmark or a setting is wrong.
+        HPLGymError: A benchmark or a setting is wrong, or data are missing.
     """
     runs = []
     for experiment in experiments:
         for seed in seeds:
             config = preset.config(experiment, seed, overrides)
-            backend = "" if dry else config.env.backend
+            backend = _backend(config, dry)
             same = _digest(config.model_dump(mode="json") | {"seed": None, "backend": backend})
             folder = root / f"{experiment}-{same[:8]}" / f"seed-{seed}"
             runs.append(Run(experiment, seed, folder, config, tuple(overrides), backend))
@@ -122,6 +123,15 @@ def make_jobs(preset: Preset, runs: Iterable[Run], policies: Iterable[str]) -> l
     jobs = [job for run in runs for job in _run_jobs(preset, run, tuple(policies))]
     order = list(STAGES)
     return sorted(jobs, key=lambda job: order.index(job.stage))
+
+
+def _backend(config: Config, dry: bool) -> str:
+    try:
+        return config.env.backend
+    except HPLGymError:
+        if dry:
+            return ""
+        raise
 
 
 def write_settings(runs: Iterable[Run]) -> None:

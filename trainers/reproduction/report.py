@@ -12,7 +12,7 @@ import numpy as np
 from hpl_gym.trainers.records import write_json
 from hpl_gym.trainers.reproduction import figures
 from hpl_gym.trainers.reproduction.jobs import Run
-from hpl_gym.trainers.reproduction.presets import RESULTS, PropositionConfig
+from hpl_gym.trainers.reproduction.presets import PHASES, PropositionConfig
 from hpl_gym.trainers.reproduction.proposition import measure
 from hpl_gym.trainers.reproduction.tables import (
     Runs,
@@ -32,30 +32,30 @@ TITLES = {
 }
 
 
-def write_result(name: str, runs: Runs, folder: Path) -> list[Sheet]:
+def write_result(name: str, runs: Runs, folder: Path, policies: Sequence[str]) -> list[Sheet]:
     """Make a table or figure, and write it as Markdown, SVG and JSON.
 
     Args:
         name: A key of `RESULTS`.
         runs: The evaluated runs of each benchmark.
         folder: Where to write.
+        policies: Its rows; Figure 4 has its own.
 
     Returns:
         The tables; a figure comes with the table of its numbers.
     """
-    policies = RESULTS[name]
     file = name.replace(" ", "-")
     numbers: dict[str, Any] = {}
     if name == "table 5":
         sheets = [resources(runs, policies)]
     elif name in {"table 6", "table 7"}:
-        sheets = _by_type(name, runs)
+        sheets = _by_type(name, runs, policies)
     elif name == "figure 4":
         sheets = []
         for experiment, own in runs.items():
             split = own[0].config.eval.splits[0]
             title = f"Figure 4: {experiment} {split} after each phase"
-            sheets.append(by_type(title, own, split, policies))
+            sheets.append(by_type(title, own, split, ("sft", *PHASES)))
             figures.save(figures.progress(own, split), folder / f"{file}-{experiment}.svg")
     else:
         every = columns(runs, policies)
@@ -63,7 +63,7 @@ def write_result(name: str, runs: Runs, folder: Path) -> list[Sheet]:
         for experiment, own in runs.items():
             shown = columns({experiment: own}, policies)
             title = f"{TITLES[name]}, differences on {experiment}"
-            sheet, numbers[experiment] = differences(title, shown, policies, comparisons(name))
+            sheet, numbers[experiment] = differences(title, shown, policies, comparisons(policies))
             sheets.append(sheet)
         if name == "figure 5":
             figures.save(figures.bars(every, policies), folder / f"{file}.svg")
@@ -127,14 +127,14 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _by_type(name: str, runs: Runs) -> list[Sheet]:
+def _by_type(name: str, runs: Runs, policies: Sequence[str]) -> list[Sheet]:
     sheets = []
     for experiment, own in runs.items():
         splits: Sequence[str] = own[0].config.eval.splits
         place = 0 if name == "table 6" else 1
         if own[0].config.env.id == "HPL/ALFWorld-v0" and place < len(splits):
             title = f"{name.capitalize()}: {experiment} {splits[place]} by type of task"
-            sheets.append(by_type(title, own, splits[place], RESULTS[name]))
+            sheets.append(by_type(title, own, splits[place], policies))
     return sheets
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from hpl_gym.trainers.records import read_records
 from hpl_gym.trainers.reproduction.jobs import Run
-from hpl_gym.trainers.reproduction.presets import BASELINES, MAIN, RESULTS
+from hpl_gym.trainers.reproduction.presets import BASELINES, MAIN
 from hpl_gym.trainers.reproduction.scores import read_scores
 from hpl_gym.trainers.statistics import Difference, paired_bootstrap
 
@@ -35,6 +35,17 @@ LABELS = {
     "no-step": "without L_step-DPO",
     "no-group": "without L_group-DPO",
 }
+
+
+KINDS = {
+    "pick_and_place_simple": "pick",
+    "look_at_obj_in_light": "look",
+    "pick_clean_then_place_in_recep": "clean",
+    "pick_heat_then_place_in_recep": "heat",
+    "pick_cool_then_place_in_recep": "cool",
+    "pick_two_obj_and_place": "two",
+}
+"""ALFWorld's task types, in the order and with the names of the paper's tables."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +154,7 @@ def differences(
     for column in shown:
         top = max(references, key=lambda one: column.values[one].mean())
         best.append((column, top))
-        versus = f" vs {LABELS[top]}" if len(references) > 1 else ""
+        versus = f" vs {LABELS.get(top, top)}" if len(references) > 1 else ""
         heads.append(column.title + versus)
     rows = []
     numbers: dict[str, dict[str, dict[str, object]]] = {}
@@ -180,7 +191,7 @@ def by_type(title: str, runs: Sequence[Run], split: str, policies: Sequence[str]
     """Return success by task type: a row a policy, a column a type (the paper's Tables 6 and 7)."""
     scores = {one: read_scores(runs, one, split) for one in policies}
     first = next(iter(scores.values()))
-    kinds = sorted(set(first.types))
+    kinds = [one for one in KINDS if one in first.types] or sorted(set(first.types))
     rows = [
         (
             LABELS.get(policy, policy),
@@ -189,7 +200,7 @@ def by_type(title: str, runs: Sequence[Run], split: str, policies: Sequence[str]
         )
         for policy, score in scores.items()
     ]
-    heads = [f"{kind} ({first.types.count(kind)})" for kind in kinds]
+    heads = [f"{KINDS.get(kind, kind)} ({first.types.count(kind)})" for kind in kinds]
     note = "Success in per cent, mean and deviation as in Table 1; the number of tasks in brackets."
     return Sheet(title, ("", *heads, f"all ({len(first.tasks)})"), tuple(rows), note)
 
@@ -244,6 +255,10 @@ def _counts(shown: Sequence[Column]) -> str:
     return str(counts[0]) if len(set(counts)) == 1 else ", ".join(map(str, counts))
 
 
-def comparisons(result: str) -> tuple[str, ...]:
-    """Return the policies that a table or figure compares its others with."""
-    return BASELINES if set(BASELINES) <= set(RESULTS[result]) else (MAIN,)
+def comparisons(policies: Sequence[str]) -> tuple[str, ...]:
+    """Return those of some policies that the others are compared with.
+
+    They are the baselines of a single granularity, else HPL in full, else the first policy.
+    """
+    baselines = tuple(one for one in BASELINES if one in policies)
+    return baselines or ((MAIN,) if MAIN in policies else tuple(policies[:1]))

@@ -88,7 +88,7 @@ def test_means_and_deviations_are_those_of_the_seeds(runs):
 
 def test_differences_are_to_the_best_baseline_and_say_what_is_noise(runs):
     shown = columns({"alfworld": runs["alfworld"]}, RESULTS["table 1"])
-    sheet, numbers = differences("t", shown, RESULTS["table 1"], comparisons("table 1"))
+    sheet, numbers = differences("t", shown, RESULTS["table 1"], comparisons(RESULTS["table 1"]))
     assert all(head.endswith("vs IPR") for head in sheet.columns[1:])
     rows = {row[0]: row[1:] for row in sheet.rows}
     assert rows["IPR"] == ("", "", "")
@@ -96,14 +96,16 @@ def test_differences_are_to_the_best_baseline_and_say_what_is_noise(runs):
     assert all(cell == "+0.0 [+0.0, +0.0] within noise" for cell in rows["SFT"])
     assert all(cell.endswith("worse") for cell in rows["ETO"])
     assert numbers["hpl-semantic"]["all success"]["within_noise"] is False
-    assert comparisons("figure 5") == ("hpl-semantic",)
+    assert comparisons(RESULTS["figure 5"]) == ("hpl-semantic",)
+    assert comparisons(["sft", "ipr", "hpl-semantic"]) == ("ipr",)
+    assert comparisons(["sft", "hpl-fixed-n"]) == ("sft",)
 
 
 @pytest.mark.parametrize("name", RESULTS)
 def test_every_result_is_written_and_traced(runs, tmp_path, name):
     folder = tmp_path / "report"
     folder.mkdir()
-    sheets = write_result(name, runs, folder)
+    sheets = write_result(name, runs, folder, RESULTS[name])
     assert sheets
     file = name.replace(" ", "-")
     assert all(sheet.title in (folder / f"{file}.md").read_text() for sheet in sheets)
@@ -111,12 +113,12 @@ def test_every_result_is_written_and_traced(runs, tmp_path, name):
     assert written["runs"]["alfworld"] == [str(one.folder) for one in runs["alfworld"]]
     figures = {one.name: one.read_bytes() for one in folder.glob("*.svg")}
     assert bool(figures) == name.startswith("figure")
-    write_result(name, runs, folder)
+    write_result(name, runs, folder, RESULTS[name])
     assert all((folder / one).read_bytes() == before for one, before in figures.items())
 
 
 def test_numbers_in_the_report_are_the_tables(runs, tmp_path):
-    write_result("table 1", runs, tmp_path)
+    write_result("table 1", runs, tmp_path, RESULTS["table 1"])
     written = json.loads((tmp_path / "table-1.json").read_text())
     values = np.array(written["results"]["webshop test success"]["hpl-semantic"])
     assert values.shape == (2, 40)
