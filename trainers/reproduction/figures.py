@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from hpl_gym.trainers.reproduction.jobs import Run
 from hpl_gym.trainers.reproduction.presets import PHASES
 from hpl_gym.trainers.reproduction.scores import read_scores
-from hpl_gym.trainers.reproduction.tables import KINDS, LABELS, Column
+from hpl_gym.trainers.reproduction.tables import KINDS, LABELS, Column, deviation
 
 _STYLE = {"svg.hashsalt": "hpl-gym", "svg.fonttype": "none", "font.size": 9}
 
@@ -33,7 +33,7 @@ def progress(runs: Sequence[Run], split: str) -> Figure:
         own = [score.of_type(kind).success.mean() for score in scores]
         axes.plot(own, marker="o", markersize=3, linewidth=1, label=KINDS.get(kind, kind))
     mean = np.array([score.success.mean() for score in scores])
-    spread = np.array([score.success.mean(axis=1).std() for score in scores])
+    spread = np.array([deviation(score.success) for score in scores])
     axes.plot(mean, color="black", marker="o", linewidth=2, label="all")
     axes.fill_between(range(4), mean - spread, mean + spread, color="black", alpha=0.15)
     axes.set_xticks(range(4), ["SFT", "phase 1", "phase 2", "phase 3"])
@@ -53,9 +53,9 @@ def bars(shown: Sequence[Column], policies: Sequence[str]) -> Figure:
     figure, axes = _figure()
     width = 0.8 / len(policies)
     for place, policy in enumerate(policies):
-        seeds = [column.values[policy].mean(axis=1) for column in shown]
+        values = [column.values[policy] for column in shown]
         at = np.arange(len(shown)) + (place - (len(policies) - 1) / 2) * width
-        heights, spreads = [one.mean() for one in seeds], [one.std() for one in seeds]
+        heights, spreads = [one.mean() for one in values], [deviation(one) for one in values]
         axes.bar(at, heights, width, yerr=spreads, capsize=2, label=LABELS.get(policy, policy))
     axes.set_xticks(range(len(shown)), [f"{one.experiment}\n{one.title}" for one in shown])
     axes.set_ylabel("per cent")

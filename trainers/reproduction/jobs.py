@@ -16,12 +16,12 @@ from hpl_gym.trainers.reproduction.presets import MAIN, Preset
 
 STAGES = {
     "experts": ("seed", "env", "experts"),
-    "sft": ("seed", "prompt", "sft"),
-    "explore": ("seed", "env", "prompt", "max_new_tokens", "backend", "explore"),
+    "sft": ("seed", "device", "prompt", "sft"),
+    "explore": ("seed", "device", "env", "prompt", "max_new_tokens", "backend", "explore"),
     "pairs": ("pairs",),
-    "train": ("seed", "prompt", "train"),
-    "rft": ("seed", "env", "prompt", "max_new_tokens", "backend", "rft"),
-    "eval": ("seed", "env", "prompt", "max_new_tokens", "backend", "eval"),
+    "train": ("seed", "device", "prompt", "train"),
+    "rft": ("seed", "device", "env", "prompt", "max_new_tokens", "backend", "rft"),
+    "eval": ("seed", "device", "env", "prompt", "max_new_tokens", "backend", "eval"),
 }
 """The settings that decide the result of each stage; of what could start, earlier stages do."""
 
@@ -162,8 +162,7 @@ def _run_jobs(preset: Preset, run: Run, policies: tuple[str, ...]) -> list[Job]:
                 "stage": stage,
                 "settings": {part: _decisive(values[part]) for part in STAGES[stage]},
                 "inputs": [made[one].key for one in inputs],
-                # Two policies may be parts of one training.
-                "part": name if stage == "eval" and "-phase-" in name else "",
+                "name": name,
                 "backend": run.backend,
                 "version": version("hpl-gym"),
             }

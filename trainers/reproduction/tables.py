@@ -45,7 +45,7 @@ KINDS = {
     "pick_cool_then_place_in_recep": "cool",
     "pick_two_obj_and_place": "two",
 }
-"""ALFWorld's task types, in the order and with the names of the paper's tables."""
+"""ALFWorld's task types, in the benchmark's order, and their short names."""
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,13 @@ def _mean(values: np.ndarray) -> str:
     seeds = values.mean(axis=1)
     if len(seeds) == 1:
         return f"{seeds[0]:.1f}"
-    return f"{seeds.mean():.1f} ± {seeds.std(ddof=1):.1f}"
+    return f"{seeds.mean():.1f} ± {deviation(values):.1f}"
+
+
+def deviation(values: np.ndarray) -> float:
+    """Return the sample standard deviation between seeds; 0 where there is one seed."""
+    seeds = values.mean(axis=1)
+    return float(seeds.std(ddof=1)) if len(seeds) > 1 else 0.0
 
 
 def _counts(shown: Sequence[Column]) -> str:

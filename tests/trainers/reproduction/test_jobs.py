@@ -87,6 +87,20 @@ def test_a_new_setting_runs_only_what_it_changes(tmp_path):
     assert reproduce(tmp_path, overrides=["explore.concurrency=2"]) == 0
 
 
+def test_methods_of_the_same_settings_are_both_trained(tmp_path):
+    # In mini, `hpl` trains on the semantic groups too.
+    assert reproduce(tmp_path, policies=("hpl", MAIN, f"{MAIN}-phase-1")) == 9
+
+
+def test_another_device_is_another_result(tmp_path):
+    def keys(*overrides):
+        runs = make_runs(MINI, tmp_path, ["alfworld"], [0], list(overrides))
+        return {job.name: job.key for job in make_jobs(MINI, runs, ["rft", "ipr"])}
+
+    cpu, cuda = keys(), keys("device=cuda")
+    assert [name for name in cpu if cpu[name] == cuda[name]] == ["alfworld 0 experts"]
+
+
 def test_what_was_deleted_is_made_again(tmp_path):
     reproduce(tmp_path)
     gone = next(tmp_path.glob("*/seed-0/eval/sft"))
