@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import torch
 from hypothesis import strategies as st
 
 from hpl_gym.trainers.sections import TinyConfig
@@ -17,10 +18,19 @@ def tokenizer():
     return train_tokenizer([*WORDS, "Thought: I look.\nAction: look", PROMPT], 400)
 
 
+def new_model(seed=0):
+    """A model whose every block has a say, unlike a fresh one's: as if it had learned something."""
+    made = make_model(TinyConfig(layers=2, width=32, heads=2, kv_heads=1), tokenizer(), seed)
+    generator = torch.Generator().manual_seed(seed)
+    for weight in made.parameters():
+        if not weight.any():
+            torch.nn.init.normal_(weight, std=0.06, generator=generator)
+    return made
+
+
 @cache
 def model():
-    config = TinyConfig(layers=2, width=32, heads=2, kv_heads=1)
-    return make_model(config, tokenizer(), 0).eval()
+    return new_model().eval()
 
 
 def conversation(*turns: tuple[str, str], task_id: str = "t") -> Conversation:

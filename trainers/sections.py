@@ -88,7 +88,7 @@ class TinyConfig(Section):
     kv_heads: int = Field(4, ge=1)
     epochs: int = Field(2, ge=0)
     context: float = Field(0.3, ge=0, le=1)
-    lr: float = Field(2e-3, gt=0)
+    lr: float = Field(1e-2, gt=0)
     muon_lr: float = Field(0.02, gt=0)
 
 

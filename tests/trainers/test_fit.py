@@ -15,19 +15,17 @@ from hpl_gym.trainers.optimizer import MuonAdamW
 from hpl_gym.trainers.plan import clone_plan
 from hpl_gym.trainers.processes import processes
 from hpl_gym.trainers.records import Stage
-from hpl_gym.trainers.sections import TinyConfig, TuningConfig
-from hpl_gym.trainers.tiny import make_model
+from hpl_gym.trainers.sections import TuningConfig
 from hpl_gym.trainers.tree_trainer import TreeTrainer
-from tests.language import tokenizer
+from tests.language import new_model, tokenizer
 
-SMALL = TinyConfig(layers=2, width=32, heads=2, kv_heads=1)
 RNG = random.Random(0)
 EXAMPLES = [Example(tuple(RNG.choices(range(3, 90), k=12)), (0.0,) + (1.0,) * 11) for _ in range(6)]
 IDS = torch.arange(3, 15)[None]
 
 
 def load():
-    return make_model(SMALL, tokenizer(), 0)
+    return new_model()
 
 
 def trained(folder, *, epochs=2, optimizer=None, phase_end=None, **settings):

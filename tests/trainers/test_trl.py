@@ -9,19 +9,12 @@ from hpl_gym.trainers.examples import Example, collate
 from hpl_gym.trainers.losses import dpo_loss, dpo_margins
 from hpl_gym.trainers.packing import Tree, pack
 from hpl_gym.trainers.scorer import score_trees
-from hpl_gym.trainers.sections import TinyConfig
-from hpl_gym.trainers.tiny import make_model
-from tests.language import tokenizer
+from tests.language import new_model, tokenizer
 
 trl = pytest.importorskip("trl")
 datasets = pytest.importorskip("datasets")
 
 BETA = 0.3
-CONFIG = TinyConfig(layers=2, width=32, heads=2, kv_heads=1)
-
-
-def new_model(seed):
-    return make_model(CONFIG, tokenizer(), seed).double()
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +28,11 @@ def theirs(tmp_path_factory):
         report_to=[],
     )
     rows = [{"prompt": "go", "chosen": " left", "rejected": " right"}]
-    model = new_model(0)
+    model = new_model(0).double()
     model.config._name_or_path = "tiny"
     return trl.DPOTrainer(
         model,
-        new_model(1),
+        new_model(1).double(),
         args,
         train_dataset=datasets.Dataset.from_list(rows),
         processing_class=tokenizer(),
@@ -75,7 +68,7 @@ def test_the_loss_and_its_gradients_are_trls(theirs, rows):
     loss.backward()
     expected = torch.cat([weight.grad.flatten() for weight in theirs.model.parameters()])
 
-    policy, reference = new_model(0), new_model(1)
+    policy, reference = new_model(0).double(), new_model(1).double()
     tree = Tree()
     for pair in zip(winners, losers, strict=True):
         tree.add(pair)
