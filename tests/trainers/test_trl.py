@@ -4,37 +4,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from hpl_gym.trainers.examples import Example, collate
 from hpl_gym.trainers.losses import dpo_loss, dpo_margins
 from hpl_gym.trainers.packing import Tree, pack
 from hpl_gym.trainers.scorer import score_trees
-from tests.language import tokenizer
+from tests.language import new_model, tokenizer
 
 trl = pytest.importorskip("trl")
 datasets = pytest.importorskip("datasets")
 
 BETA = 0.3
-
-
-def new_model(seed):
-    torch.manual_seed(seed)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer()),
-        hidden_size=32,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        tie_word_embeddings=True,
-        initializer_range=0.06,
-        max_position_embeddings=8192,
-        bos_token_id=None,
-        eos_token_id=tokenizer().eos_token_id,
-        pad_token_id=tokenizer().pad_token_id,
-    )
-    return Qwen2ForCausalLM(config).double()
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +28,11 @@ def theirs(tmp_path_factory):
         report_to=[],
     )
     rows = [{"prompt": "go", "chosen": " left", "rejected": " right"}]
-    model = new_model(0)
+    model = new_model(0).double()
     model.config._name_or_path = "tiny"
     return trl.DPOTrainer(
         model,
-        new_model(1),
+        new_model(1).double(),
         args,
         train_dataset=datasets.Dataset.from_list(rows),
         processing_class=tokenizer(),
@@ -70,6 +50,8 @@ def sequence(prompt, completion, mask):
     return Example(tuple(prompt + completion), weights)
 
 
+# TRL's log-probabilities are in single precision, whose rounding alone can pass 1e-6 (one example
+# in a hundred), so the examples are the same each time.
 @given(rows=st.lists(pairs, min_size=1, max_size=4))
 @settings(max_examples=15, deadline=None, derandomize=True)
 def test_the_loss_and_its_gradients_are_trls(theirs, rows):
@@ -88,7 +70,7 @@ def test_the_loss_and_its_gradients_are_trls(theirs, rows):
     loss.backward()
     expected = torch.cat([weight.grad.flatten() for weight in theirs.model.parameters()])
 
-    policy, reference = new_model(0), new_model(1)
+    policy, reference = new_model(0).double(), new_model(1).double()
     tree = Tree()
     for pair in zip(winners, losers, strict=True):
         tree.add(pair)
