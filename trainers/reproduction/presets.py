@@ -25,7 +25,7 @@ RESULTS: dict[str, tuple[str, ...]] = {
     "table 6": ("sft", "rft", *BASELINES, *HPL),
     "table 7": ("sft", "rft", *BASELINES, *HPL),
     "figure 4": ("sft", *PHASES),
-    "figure 5": ("no-bc", "no-trajectory", "no-step", "no-group", MAIN),
+    "figure 5": ("no-bc", "no-trajectory", "no-step", "no-group", "group-only", MAIN),
 }
 """Every table and figure, and the policies that are evaluated for it."""
 

@@ -34,6 +34,7 @@ LABELS = {
     "no-trajectory": "without L_traj-DPO",
     "no-step": "without L_step-DPO",
     "no-group": "without L_group-DPO",
+    "group-only": "L_BC and L_group-DPO alone",
 }
 
 
