@@ -32,4 +32,4 @@ def processes(device: str) -> PartialState:
 def open_stage(state: PartialState, folder: Path, config: Mapping[str, Any]) -> Stage:
     """Open a stage in all processes, the main one first; only that one may write to it."""
     with state.main_process_first():
-        return Stage(folder, config)
+        return Stage(folder, config, writes=state.is_main_process)

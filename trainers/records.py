@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -25,20 +26,24 @@ class Stage:
     """One stage's output folder, ``runs/<name>/<stage>``.
 
     Opening a folder that exists goes on where it stopped. Records have a ``key``; those already
-    there need not be made again. A line torn by a crash is cut off.
+    there need not be made again. A line torn by a crash is cut off. Until it is finished, one
+    process at a time writes to it.
 
     Args:
         folder: Where to write; made if need be.
         config: Everything that decides the stage's output; kept in ``manifest.json``.
+        writes: Whether this process is the one that writes.
 
     Raises:
-        StageError: The folder was begun with another configuration.
+        StageError: The folder was begun with another configuration, or another process writes.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, config: Mapping[str, Any], *, writes: bool = True) -> None:
         self.folder = folder
         self._started, self._before = time.monotonic(), 0.0
         folder.mkdir(parents=True, exist_ok=True)
+        if writes and not is_finished(folder):
+            self._lock()
         self.manifest: dict[str, Any] = {
             "stage": folder.name,
             "finished": False,
@@ -65,6 +70,17 @@ class Stage:
     def finished(self) -> bool:
         """Whether the stage has nothing left to do."""
         return bool(self.manifest["finished"])
+
+    def _lock(self) -> None:
+        """Keep other processes from writing, as long as this one lives."""
+        self._locked = (self.folder / ".lock").open("w")
+        try:
+            fcntl.lockf(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StageError(
+                f"Another process is writing {self.folder}: wait until it ends, or stop it, then "
+                "run the same command again."
+            ) from error
 
     def keys(self, name: str) -> set[str]:
         """Return the keys of the complete records in ``<name>.jsonl``, repairing a torn end."""
@@ -162,6 +178,12 @@ def finished_manifest(folder: Path, command: str) -> dict[str, Any]:
     if not manifest["finished"]:
         raise StageError(f"{folder} is not finished: run `hpl {command}` again to complete it.")
     return manifest
+
+
+def is_finished(folder: Path) -> bool:
+    """Return whether a stage's folder is there and has nothing left to do."""
+    path = folder / "manifest.json"
+    return path.is_file() and bool(json.loads(path.read_text())["finished"])
 
 
 def write_json(path: Path, value: Any) -> None:

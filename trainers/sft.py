@@ -113,7 +113,9 @@ def clone(
             return MuonAdamW(model, tiny.lr, tiny.muon_lr)
 
     plan += clone_plan(fitting, settings.batch, settings.epochs, rng, phase=2)
-    fit(load, tokenizer, plan, settings, stage, state, seed=config.seed, optimizer=optimizer)
+    packs = fit(
+        load, tokenizer, plan, settings, stage, state, seed=config.seed, optimizer=optimizer
+    )
     if not state.is_main_process:
         return stage.manifest
     losses = [one["loss"] for one in read_records(stage.folder / "metrics.jsonl")]
@@ -121,7 +123,7 @@ def clone(
     return stage.finish(
         trajectories=len(fitting),
         too_long=len(examples) - len(fitting),
-        tokens=sum(len(one.ids) for one in fitting),
+        tokens=packs.tokens,
         steps=len(plan),
         loss=round(sum(tail) / len(tail), 5),
         processes=state.num_processes,

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -77,3 +79,29 @@ def test_missing_or_broken_file(tmp_path):
     (tmp_path / "bad.yaml").write_text("a: [1")
     with pytest.raises(ConfigError, match="not YAML"):
         load_config(tmp_path / "bad.yaml")
+
+
+HOLDER = """
+import pathlib, sys
+from hpl_gym.trainers.records import Stage
+stage = Stage(pathlib.Path(sys.argv[1]), {})
+print("open", flush=True)
+sys.stdin.readline()
+stage.finish()
+"""
+
+
+def test_one_process_at_a_time_writes(tmp_path):
+    folder = tmp_path / "experts"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout.readline() == "open\n"
+        with pytest.raises(StageError, match="Another process is writing"):
+            Stage(folder, {})
+        assert not Stage(folder, {}, writes=False).finished
+        holder.communicate("\n")
+    assert Stage(folder, {}).finished

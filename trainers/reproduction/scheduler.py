@@ -17,7 +17,7 @@ from threading import Lock
 
 from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.progress import Bar, bar
-from hpl_gym.trainers.records import append, read_records, repair
+from hpl_gym.trainers.records import append, is_finished, read_records, repair
 from hpl_gym.trainers.reproduction.jobs import Job
 
 HPL = (sys.executable, "-m", "hpl_gym.trainers.cli")
@@ -44,8 +44,7 @@ class Ledger:
         if job.key not in self._known:
             return False
         there = self._root / self._known[job.key]["folder"]
-        manifest = there / "manifest.json"
-        if not (manifest.is_file() and json.loads(manifest.read_text())["finished"]):
+        if not is_finished(there):
             return False
         if not job.folder.exists():
             job.folder.parent.mkdir(parents=True, exist_ok=True)
