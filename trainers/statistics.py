@@ -84,8 +84,10 @@ def paired_bootstrap(differences: np.ndarray, draws: int = 10_000, seed: int = 0
     """Return a mean difference of two policies with its 95 % percentile bootstrap interval.
 
     Both policies played the same tasks, so tasks are drawn in pairs. Seeds and tasks are both drawn
-    with replacement (the pigeonhole bootstrap, Owen 2007, section 3), so the interval covers other
-    tasks and other trainings; it is rather too wide than too narrow.
+    with replacement (the pigeonhole bootstrap, Owen 2007, section 3), so the interval is about
+    other tasks and other trainings; with one seed it is about other tasks alone. As a draw of S
+    seeds from S varies (S - 1) / S as much as S new seeds do, what seeds differ by is made larger
+    by sqrt(S / (S - 1)).
 
     Args:
         differences: One policy's results minus the other's, shape (seeds, tasks), both >= 1.
@@ -94,8 +96,12 @@ def paired_bootstrap(differences: np.ndarray, draws: int = 10_000, seed: int = 0
     """
     rng = np.random.default_rng(seed)
     seeds, tasks = differences.shape
+    mean = differences.mean()
+    if seeds > 1:
+        own = differences.mean(axis=1, keepdims=True) - mean
+        differences = differences + (math.sqrt(seeds / (seeds - 1)) - 1) * own
     by_seed = rng.multinomial(seeds, np.full(seeds, 1 / seeds), draws)
     by_task = rng.multinomial(tasks, np.full(tasks, 1 / tasks), draws)
     means = ((by_seed @ differences) * by_task).sum(axis=1) / (seeds * tasks)
     low, high = np.percentile(means, (2.5, 97.5))
-    return Difference(float(differences.mean()), float(low), float(high))
+    return Difference(float(mean), float(low), float(high))

@@ -158,6 +158,7 @@ def differences(
         versus = f" vs {LABELS.get(top, top)}" if len(references) > 1 else ""
         heads.append(column.title + versus)
     rows = []
+    values = next(iter(shown[0].values.values()))
     numbers: dict[str, dict[str, dict[str, object]]] = {}
     for policy in policies:
         cells = []
@@ -175,9 +176,11 @@ def differences(
                 "within_noise": found.noise,
             }
         rows.append((LABELS.get(policy, policy), *cells))
+    over = "tasks and seeds" if len(values) > 1 else "tasks, of one training each"
     note = (
-        "Percentage points on the same tasks, with paired bootstrap intervals of 95 % over tasks "
-        "and seeds. An interval that holds 0 is within noise: these data do not tell the two apart."
+        f"Percentage points on the same tasks, with paired bootstrap intervals of 95 % over {over}. "
+        "An interval that holds 0 is within noise: these data do not tell the two apart. Each is "
+        "taken by itself: of twenty without any difference, one is expected to miss 0."
     )
     return Sheet(title, ("", *heads), tuple(rows), note), numbers
 

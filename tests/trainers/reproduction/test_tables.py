@@ -149,12 +149,13 @@ def test_the_bootstrap_is_scipys_for_one_seed():
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.03)
 
 
-def test_the_interval_covers_the_truth():
+@pytest.mark.parametrize(("count", "spread"), [(5, 0.3), (3, 0.1), (3, 0.3)])
+def test_the_interval_covers_the_truth(count, spread):
     rng = np.random.default_rng(0)
     covered = 0
     for _ in range(200):
-        seeds, tasks = rng.normal(0, 0.3, (5, 1)), rng.normal(0, 1, (1, 40))
-        found = paired_bootstrap(seeds + tasks + rng.normal(0, 1, (5, 40)), draws=500)
+        seeds, tasks = rng.normal(0, spread, (count, 1)), rng.normal(0, 1, (1, 40))
+        found = paired_bootstrap(seeds + tasks + rng.normal(0, 1, (count, 40)), draws=500)
         covered += found.low <= 0 <= found.high
     assert covered >= 184
 
