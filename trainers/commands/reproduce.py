@@ -77,6 +77,7 @@ def reproduce(
     from hpl_gym.trainers.reproduction.jobs import make_jobs, make_runs, write_settings
     from hpl_gym.trainers.reproduction.presets import RESULTS, load_preset
     from hpl_gym.trainers.reproduction.report import (
+        possible,
         write_manifests,
         write_proposition,
         write_result,
@@ -90,19 +91,35 @@ def reproduce(
         raise HPLGymError(f"There is no {unknown[0]} to make: use one of {', '.join(RESULTS)}.")
     everything = not names and not proposition
     names = list(RESULTS) if everything else names
-    experiments = list(env or (one for one in chosen.experiments if not one.endswith("-real")))
+    experiments = list(
+        dict.fromkeys(env or (one for one in chosen.experiments if not one.endswith("-real")))
+    )
     runs = make_runs(
         chosen, run, experiments, range(seeds or chosen.seeds), overrides or [], dry=dry_run
     )
-    rows = {
-        name: tuple(method) if method and name != "figure 4" else RESULTS[name] for name in names
-    }
-    policies = [policy for own in rows.values() for policy in own]
-    plan = make_jobs(chosen, runs, dict.fromkeys([*policies, "sft"] if proposition else policies))
+    for name in [one for one in names if not possible(one, runs)]:
+        if not everything:
+            raise HPLGymError(
+                f"There is no {name} of {', '.join(experiments)}: it is of ALFWorld, and Table 7 of "
+                "its second split (eval.splits)."
+            )
+        names.remove(name)
+    named = tuple(dict.fromkeys(method or ()))
+    rows = {name: named if named and name != "figure 4" else RESULTS[name] for name in names}
+    plan = make_jobs(chosen, runs, dict.fromkeys(one for own in rows.values() for one in own))
+    first = [one for one in runs if one.seed == 0] if proposition or everything else []
+    cloned = [job for job in make_jobs(chosen, first, ["sft"]) if job.stage in {"experts", "sft"}]
+    plan = list({job.key: job for job in (*cloned, *plan)}.values())
     if dry_run:
+        folders = {one.folder: one for one in runs}
         for job in plan:
             start = chosen.launcher if job.trains and chosen.launcher else ("hpl",)
-            print(shlex.join((*start, *job.command)))
+            command = [*start, *job.command]
+            if job.stage == "experts":
+                own = folders[job.folder.parent]
+                config, settings = chosen.source(own.experiment, own.seed, overrides or [])
+                command += ["--config", config, *settings]
+            print(shlex.join(command))
         return
     write_settings(runs)
     on_cpu = all(one.config.device == "cpu" for one in runs)
@@ -122,8 +139,8 @@ def reproduce(
     for name in names:
         for sheet in write_result(name, by_experiment, report, rows[name]):
             out.print(_table(sheet))
-    for own in by_experiment.values() if proposition or everything else ():
-        out.print(_table(write_proposition(own[0], chosen.proposition, report)))
+    for one in first:
+        out.print(_table(write_proposition(one, chosen.proposition, report)))
     write_manifests(runs, report / "manifests")
     out.print(f"Tables, figures and manifests are in {report}, the runs in {run}.")
 

@@ -72,11 +72,14 @@ def trade_off(found: dict[str, Any]) -> Figure:
     figure, axes = _figure()
     rows = found["rows"]
     lengths = [row["length"] for row in rows]
-    biases = [row["bias"] or np.nan for row in rows]  # a logarithmic axis has no zero
+    # A logarithmic axis has no zero.
+    biases = [row["bias"] if row["bias"] > 0 else np.nan for row in rows]
     axes.plot(lengths, biases, ":", color="black", label="squared bias")
     for place, budget in enumerate(found["budgets"]):
         color = f"C{place}"
-        variance, error = ([row[name][place] for row in rows] for name in ("variance", "error"))
+        variance, error = (
+            [row[name][place] or np.nan for row in rows] for name in ("variance", "error")
+        )
         axes.plot(lengths, variance, "--", color=color, label=f"variance, {budget} rollouts")
         axes.plot(lengths, error, "-o", color=color, markersize=3, label=f"error, {budget}")
     axes.set_yscale("log")

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from hpl_gym.core import HPLGymError
-from hpl_gym.trainers.config import Config, method, save_config
-from hpl_gym.trainers.reproduction.presets import MAIN, Preset
+from hpl_gym.trainers.config import Config, ConfigError, load_config, method, save_config
+from hpl_gym.trainers.records import digest
+from hpl_gym.trainers.reproduction.presets import MAIN, PHASES, Preset
 
 STAGES = {
     "experts": ("seed", "env", "experts"),
@@ -103,7 +104,10 @@ def make_runs(
         for seed in seeds:
             config = preset.config(experiment, seed, overrides)
             backend = _backend(config, dry)
-            same = _digest(config.model_dump(mode="json") | {"seed": None, "backend": backend})
+            same = _digest(
+                config.model_dump(mode="json")
+                | {"seed": None, "backend": backend, "version": version("hpl-gym")}
+            )
             folder = root / f"{experiment}-{same[:8]}" / f"seed-{seed}"
             runs.append(Run(experiment, seed, folder, config, tuple(overrides), backend))
     return runs
@@ -118,7 +122,7 @@ def make_jobs(preset: Preset, runs: Iterable[Run], policies: Iterable[str]) -> l
         policies: ``sft``, ``rft``, a method of `hpl train`, or ``<method>-phase-<number>``.
 
     Raises:
-        ConfigError: There is no such policy.
+        ConfigError: There is no such policy, or an override is a setting of one of them.
     """
     jobs = [job for run in runs for job in _run_jobs(preset, run, tuple(policies))]
     order = list(STAGES)
@@ -135,17 +139,35 @@ def _backend(config: Config, dry: bool) -> str:
 
 
 def write_settings(runs: Iterable[Run]) -> None:
-    """Write the settings of runs into their folders, where the commands read them."""
+    """Write the settings of runs into their folders, where the commands read them.
+
+    Raises:
+        HPLGymError: A folder has other settings.
+    """
     for run in runs:
-        if not (run.folder / "config.yaml").is_file():
+        path = run.folder / "config.yaml"
+        if not path.is_file():
             run.folder.mkdir(parents=True, exist_ok=True)
-            save_config(run.config, run.folder / "config.yaml")
+            save_config(run.config, path)
+        elif load_config(path) != run.config:
+            raise HPLGymError(
+                f"{path} has other settings than this reproduction: delete {run.folder}, and give "
+                "what should differ as SECTION.KEY=VALUE."
+            )
 
 
 def _run_jobs(preset: Preset, run: Run, policies: tuple[str, ...]) -> list[Job]:
     made: dict[str, Job] = {}
     methods = list(dict.fromkeys(one.partition("-phase-")[0] for one in policies))
     trained = [one for one in methods if one not in {"sft", "rft"}]
+    for policy in policies:
+        if "-phase-" in policy and policy not in PHASES:
+            raise ConfigError(
+                f"There is no policy {policy!r} to evaluate: phases are kept of {MAIN}, "
+                f"as {', '.join(PHASES)}."
+            )
+
+    contents = _contents(run.config)
 
     def add(
         name: str,
@@ -166,6 +188,7 @@ def _run_jobs(preset: Preset, run: Run, policies: tuple[str, ...]) -> list[Job]:
                 "backend": run.backend,
                 "version": version("hpl-gym"),
             }
+            | contents
         )
         made[name] = Job(
             f"{run.experiment} {run.seed} {name}",
@@ -185,7 +208,9 @@ def _run_jobs(preset: Preset, run: Run, policies: tuple[str, ...]) -> list[Job]:
         add("pairs", "pairs", "pairs", ("experts", "explore"))
     before: tuple[str, ...] = ()
     for name in trained:
-        differing = [*run.overrides, *method(name)]
+        own = method(name)
+        _refuse_overrides(name, own, run.overrides)
+        differing = [*run.overrides, *own]
         keep = ("train.phases=keep",) if name == MAIN else ()
         # One after the other: each adds to the reference's log-probabilities.
         add(
@@ -214,6 +239,24 @@ def _run_jobs(preset: Preset, run: Run, policies: tuple[str, ...]) -> list[Job]:
             policy,
         )
     return list(made.values())
+
+
+def _contents(config: Config) -> dict[str, str]:
+    """Return digests of the user's own files that settings name: a prompt, a model."""
+    prompt, model = Path(config.prompt), sorted(Path(config.sft.model).glob("*.safetensors"))
+    found = {"prompt": digest([prompt])} if prompt.is_file() else {}
+    return found | ({"model": digest(model)} if model else {})
+
+
+def _refuse_overrides(name: str, own: Iterable[str], overrides: Iterable[str]) -> None:
+    taken = {one.partition("=")[0] for one in own}
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key in taken:
+            raise ConfigError(
+                f"{key} is what method {name} has of its own, so it cannot be the same for all "
+                "methods: leave it out, or leave the method out (--method)."
+            )
 
 
 def _decisive(section: Any) -> Any:

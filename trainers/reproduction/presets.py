@@ -25,9 +25,9 @@ RESULTS: dict[str, tuple[str, ...]] = {
     "table 6": ("sft", "rft", *BASELINES, *HPL),
     "table 7": ("sft", "rft", *BASELINES, *HPL),
     "figure 4": ("sft", *PHASES),
-    "figure 5": ("no-bc", "no-trajectory", "no-step", "no-group", "group-only", MAIN),
+    "figure 5": ("no-bc", "no-trajectory", "no-step", "ipr", "group-only", MAIN),
 }
-"""Every table and figure, and the policies that are evaluated for it."""
+"""Every table and figure, and the policies that are evaluated for it; IPR has no group loss."""
 
 
 class Experiment(Section):
@@ -77,8 +77,8 @@ class Preset(Section):
     settings: dict[str, Any] = Field({})
     experiments: dict[str, Experiment]
 
-    def config(self, experiment: str, seed: int, overrides: list[str]) -> Config:
-        """Return the settings of one run.
+    def source(self, experiment: str, seed: int, overrides: list[str]) -> tuple[str, list[str]]:
+        """Return the shipped configuration of one run, and what overrides it.
 
         Args:
             experiment: Name of the benchmark.
@@ -86,7 +86,7 @@ class Preset(Section):
             overrides: More ``section.key=value``, which have the last word.
 
         Raises:
-            ConfigError: There is no such benchmark, or a setting is wrong.
+            ConfigError: There is no such benchmark.
         """
         if experiment not in self.experiments:
             raise ConfigError(
@@ -96,7 +96,15 @@ class Preset(Section):
         chosen = self.experiments[experiment]
         settings = self.settings | chosen.settings | {"seed": seed}
         mine = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-        return load_config(chosen.config, mine + overrides)
+        return chosen.config, mine + overrides
+
+    def config(self, experiment: str, seed: int, overrides: list[str]) -> Config:
+        """Return the settings of one run; see `source`.
+
+        Raises:
+            ConfigError: There is no such benchmark, or a setting is wrong.
+        """
+        return load_config(*self.source(experiment, seed, overrides))
 
 
 def load_preset(name: str) -> Preset:

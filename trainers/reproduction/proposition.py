@@ -33,7 +33,8 @@ LONGEST = 8
 def measure(config: Config, run: Path, settings: PropositionConfig) -> dict[str, Any]:
     """Roll the cloned policy out from every expert state, and compare the levels' estimates.
 
-    Writes ``proposition/outcomes.jsonl``, a record an expert trajectory.
+    Writes ``proposition/outcomes.jsonl``, a record an expert trajectory, beside the policy: a run
+    into which the policy is linked reads them there.
 
     Args:
         config: The run's settings.
@@ -48,7 +49,8 @@ def measure(config: Config, run: Path, settings: PropositionConfig) -> dict[str,
     values = config.model_dump(mode="json")
     sections = {name: values[name] for name in ("seed", "env", "prompt", "max_new_tokens")}
     sections |= {"count": settings.count, "rollouts": settings.rollouts}
-    stage = Stage(run / "proposition", sections | {"experts": digest([source]), "policy": policy})
+    folder = (run / "sft").resolve().parent / "proposition"
+    stage = Stage(folder, sections | {"experts": digest([source]), "policy": policy})
     if not stage.finished:
         experts = choose(clean_experts(source), settings.count)
         _roll_out(config, stage, experts, model, settings.rollouts)
@@ -62,9 +64,13 @@ def compare(
 ) -> dict[str, Any]:
     """Compare the levels' estimates of every turn's credit.
 
+    The true values are known up to the noise of the rollouts that they are means of. The bias is
+    therefore taken from each half of the rollouts, and squared by multiplying the two: what is
+    noise in one half is not in the other. So a squared bias of nothing may come out below zero.
+
     Args:
         outcomes: For each trajectory the outcome rewards of rollouts from each of its states but
-            the last, shape (turns, rollouts); the last state's value is 1.
+            the last, shape (turns, rollouts), at least 2 rollouts; the last state's value is 1.
         budgets: Numbers of rollouts a trajectory, which each estimate draws from these, with
             replacement.
         seed: Seed of the drawing.
@@ -72,28 +78,71 @@ def compare(
 
     Returns:
         ``rows``, one a group length (the last is the whole trajectory): the mean squared ``bias``
-        of a turn's credit, and for each budget its mean ``variance`` and mean squared ``error``.
+        of a turn's credit, and for each budget its mean ``variance`` and mean squared ``error``,
+        None where a trajectory has more groups than the budget has rollouts. ``least`` has for each
+        budget the place of the row with the least error, and ``sure`` how often it is that row when
+        the trajectories are drawn with replacement.
     """
     rng = np.random.default_rng(seed)
-    longest = max(len(one) for one in outcomes)
-    truths = [np.diff([*one.mean(axis=1), 1.0]) for one in outcomes]
-    rows = []
-    for length in (*range(1, LONGEST + 1), longest):
-        biases = [shared(truth, length) - truth for truth in truths]
-        bias = float((np.concatenate(biases) ** 2).mean())
-        variance = []
-        for budget in budgets:
-            drawn = (_estimates(one, length, budget, draws, rng).var(axis=0) for one in outcomes)
-            variance.append(float(np.concatenate(list(drawn)).mean()))
-        error = [bias + one for one in variance]
-        rows.append({"length": length, "bias": bias, "variance": variance, "error": error})
+    turns = np.array([len(one) for one in outcomes])
+    lengths = (*range(1, LONGEST + 1), int(turns.max()))
+    biases = np.array([[_squared_bias(one, length) for one in outcomes] for length in lengths])
+    variances = np.array(
+        [
+            [
+                [
+                    _estimates(one, length, budget, draws, rng).var(axis=0).sum()
+                    if -(-len(one) // length) <= budget
+                    else np.nan
+                    for one in outcomes
+                ]
+                for length in lengths
+            ]
+            for budget in budgets
+        ]
+    )
+    errors = biases + variances  # (budgets, lengths, trajectories), sums over turns
+
+    def least(weights: np.ndarray) -> np.ndarray:
+        means = errors @ weights / (turns @ weights)
+        return np.where(np.isnan(means), np.inf, means).argmin(axis=1)
+
+    drawn = rng.multinomial(len(turns), np.full(len(turns), 1 / len(turns)), 1000)
+    best = least(np.ones(len(turns)))
+    sure = np.mean([least(weights) == best for weights in drawn], axis=0)
+    total = turns.sum()
+    rows = [
+        {
+            "length": length,
+            "bias": float(biases[place].sum() / total),
+            "variance": [_number(one[place].sum() / total) for one in variances],
+            "error": [_number(one[place].sum() / total) for one in errors],
+        }
+        for place, length in enumerate(lengths)
+    ]
     return {
         "trajectories": len(outcomes),
-        "states": sum(len(one) for one in outcomes),
+        "states": int(total),
         "rollouts": int(outcomes[0].shape[1]),
         "budgets": list(budgets),
         "rows": rows,
+        "least": best.tolist(),
+        "sure": sure.tolist(),
     }
+
+
+def _squared_bias(rewards: np.ndarray, length: int) -> float:
+    """Return the sum over a trajectory's turns, without the noise of the rewards."""
+    halves = rewards[:, ::2], rewards[:, 1::2]
+    first, second = (
+        shared(credit, length) - credit
+        for credit in (np.diff([*half.mean(axis=1), 1.0]) for half in halves)
+    )
+    return float(first @ second)
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def shared(credit: np.ndarray, length: int) -> np.ndarray:
@@ -115,8 +164,7 @@ def _estimates(
     share = [budget * place // len(spans) for place in range(len(spans) + 1)]
     values = np.ones((draws, len(spans) + 1))
     for place, (start, _) in enumerate(spans):
-        # A state that gets no rollout of so small a budget is valued by one.
-        size = (draws, max(1, share[place + 1] - share[place]))
+        size = (draws, share[place + 1] - share[place])
         values[:, place] = rng.choice(rewards[start], size).mean(axis=1)
     credit = np.diff(values, axis=1)
     return np.concatenate(

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.records import write_json
 from hpl_gym.trainers.reproduction import figures
 from hpl_gym.trainers.reproduction.jobs import Run
-from hpl_gym.trainers.reproduction.presets import PHASES, PropositionConfig
+from hpl_gym.trainers.reproduction.presets import BASELINES, MAIN, PropositionConfig
 from hpl_gym.trainers.reproduction.proposition import measure
 from hpl_gym.trainers.reproduction.tables import (
     Runs,
@@ -28,8 +29,24 @@ from hpl_gym.trainers.reproduction.tables import (
 TITLES = {
     "table 1": "Table 1: methods",
     "table 2": "Table 2: curriculum",
-    "figure 5": "Figure 5: losses",
+    "table 6": "Table 6: {} {} by type of task",
+    "table 7": "Table 7: {} {} by type of task",
+    "figure 4": "Figure 4: {} {} after each phase",
+    "figure 5": "Figure 5: losses (IPR is HPL without L_group-DPO)",
 }
+
+_SPLITS = {"table 6": 0, "table 7": 1}
+"""Which of the evaluated splits a table by ALFWorld's task types shows."""
+
+
+def possible(name: str, runs: Iterable[Run]) -> bool:
+    """Return whether any of the runs has what a table or figure shows.
+
+    Args:
+        name: A key of `RESULTS`.
+        runs: The runs.
+    """
+    return name not in _SPLITS or any(_has_types(one.config, _SPLITS[name]) for one in runs)
 
 
 def write_result(name: str, runs: Runs, folder: Path, policies: Sequence[str]) -> list[Sheet]:
@@ -39,31 +56,35 @@ def write_result(name: str, runs: Runs, folder: Path, policies: Sequence[str]) -
         name: A key of `RESULTS`.
         runs: The evaluated runs of each benchmark.
         folder: Where to write.
-        policies: Its rows; Figure 4 has its own.
+        policies: Its rows.
 
     Returns:
         The tables; a figure comes with the table of its numbers.
     """
     file = name.replace(" ", "-")
+    sheets = []
     numbers: dict[str, Any] = {}
     if name == "table 5":
-        sheets = [resources(runs, policies)]
-    elif name in {"table 6", "table 7"}:
-        sheets = _by_type(name, runs, policies)
-    elif name == "figure 4":
-        sheets = []
+        sheet, numbers = resources(runs, policies)
+        sheets.append(sheet)
+    elif name in _SPLITS or name == "figure 4":
+        place = _SPLITS.get(name, 0)
         for experiment, own in runs.items():
-            split = own[0].config.eval.splits[0]
-            title = f"Figure 4: {experiment} {split} after each phase"
-            sheets.append(by_type(title, own, split, ("sft", *PHASES)))
-            figures.save(figures.progress(own, split), folder / f"{file}-{experiment}.svg")
+            if name == "figure 4" or _has_types(own[0].config, place):
+                split = own[0].config.eval.splits[place]
+                sheets.append(by_type(TITLES[name].format(experiment, split), own, split, policies))
+                numbers |= _values(columns({experiment: own}, policies))
+            if name == "figure 4":
+                figures.save(figures.progress(own, split), folder / f"{file}-{experiment}.svg")
+        numbers = {"results": numbers}
     else:
         every = columns(runs, policies)
-        sheets = [results(f"{TITLES[name]}", every, policies)]
-        for experiment, own in runs.items():
-            shown = columns({experiment: own}, policies)
+        sheets.append(results(TITLES[name], every, policies))
+        references = comparisons(policies, BASELINES if name == "table 1" else (MAIN,))
+        for experiment in runs:
+            shown = [column for column in every if column.experiment == experiment]
             title = f"{TITLES[name]}, differences on {experiment}"
-            sheet, numbers[experiment] = differences(title, shown, policies, comparisons(policies))
+            sheet, numbers[experiment] = differences(title, shown, policies, references)
             sheets.append(sheet)
         if name == "figure 5":
             figures.save(figures.bars(every, policies), folder / f"{file}.svg")
@@ -89,20 +110,24 @@ def write_proposition(run: Run, settings: PropositionConfig, folder: Path) -> Sh
     found = measure(run.config, run.folder, settings)
     rows, budgets = found["rows"], found["budgets"]
     heads = [f"{what}, {budget}" for budget in budgets for what in ("variance", "error")]
+    names = [*(str(row["length"]) for row in rows[:-1]), "all"]
     body = []
-    for row in rows:
-        length = "all" if row is rows[-1] else str(row["length"])
+    for name, row in zip(names, rows, strict=True):
         both = zip(row["variance"], row["error"], strict=True)
         numbers = [row["bias"], *(one for pair in both for one in pair)]
-        body.append((length, *(f"{one:.5f}" for one in numbers)))
-    least = [min(body, key=lambda row: row[2 * place + 3])[0] for place in range(len(budgets))]
+        body.append((name, *("" if one is None else f"{one:.5f}" for one in numbers)))
+    least = ", ".join(
+        f"{names[place]} with {budget} rollouts ({100 * sure:.0f} %)"
+        for place, budget, sure in zip(found["least"], budgets, found["sure"], strict=True)
+    )
     sheet = Sheet(
         f"Proposition 1 on {run.experiment}: mean squared error of a turn's credit",
         ("turns a group", "squared bias", *heads),
         tuple(body),
         f"{found['trajectories']} expert trajectories, {found['states']} states; true values from "
-        f"{found['rollouts']} rollouts each. The columns' numbers are rollouts a trajectory. The "
-        f"error is least with {', '.join(least)} turns a group.",
+        f"{found['rollouts']} rollouts each. The columns' numbers are rollouts a trajectory. Turns "
+        f"a group of least error: {least}; in brackets, how often that is so when the trajectories "
+        "are drawn with replacement.",
     )
     name = f"proposition-1-{run.experiment}"
     figures.save(figures.trade_off(found), folder / f"{name}.svg")
@@ -112,7 +137,7 @@ def write_proposition(run: Run, settings: PropositionConfig, folder: Path) -> Sh
 
 
 def write_manifests(runs: Iterable[Run], folder: Path) -> None:
-    """Copy the manifests of runs, by benchmark, seed and stage, and their evaluations' results."""
+    """Copy the manifests of runs, by benchmark, seed and stage."""
     for run in runs:
         target = folder / run.experiment / f"seed-{run.seed}"
         for source in sorted(run.folder.glob("*/manifest.json")):
@@ -127,15 +152,8 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _by_type(name: str, runs: Runs, policies: Sequence[str]) -> list[Sheet]:
-    sheets = []
-    for experiment, own in runs.items():
-        splits: Sequence[str] = own[0].config.eval.splits
-        place = 0 if name == "table 6" else 1
-        if own[0].config.env.id == "HPL/ALFWorld-v0" and place < len(splits):
-            title = f"{name.capitalize()}: {experiment} {splits[place]} by type of task"
-            sheets.append(by_type(title, own, splits[place], policies))
-    return sheets
+def _has_types(config: Config, place: int) -> bool:
+    return config.env.id == "HPL/ALFWorld-v0" and place < len(config.eval.splits)
 
 
 def _places(runs: Runs) -> dict[str, list[str]]:

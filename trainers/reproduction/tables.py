@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from hpl_gym.trainers.records import read_records
 from hpl_gym.trainers.reproduction.jobs import Run
-from hpl_gym.trainers.reproduction.presets import BASELINES, MAIN
+from hpl_gym.trainers.reproduction.presets import MAIN
 from hpl_gym.trainers.reproduction.scores import read_scores
 from hpl_gym.trainers.statistics import Difference, paired_bootstrap
 
@@ -209,28 +210,43 @@ def by_type(title: str, runs: Sequence[Run], split: str, policies: Sequence[str]
     return Sheet(title, ("", *heads, f"all ({len(first.tasks)})"), tuple(rows), note)
 
 
-def resources(runs: Runs, policies: Sequence[str]) -> Sheet:
-    """Return what each stage and method took, the mean over seeds (the paper's Table 5)."""
-    heads = ("model_calls", "tokens_out", "env_steps", "tokens", "tokens_asked", "seconds")
-    rows = []
+def resources(runs: Runs, policies: Sequence[str]) -> tuple[Sheet, dict[str, Any]]:
+    """Return what each stage and method took, the mean over seeds (the paper's Table 5).
+
+    Args:
+        runs: The evaluated runs of each benchmark.
+        policies: The methods.
+
+    Returns:
+        The table, and its numbers by row and seed.
+    """
+    heads = {
+        "model_calls": "model calls",
+        "tokens_out": "tokens generated",
+        "env_steps": "environment steps",
+        "tokens": "tokens trained on",
+        "tokens_asked": "without shared prefixes",
+        "seconds": "seconds",
+    }
+    methods = dict.fromkeys(one.partition("-phase-")[0] for one in policies)
+    explored = ("explore",) if set(methods) - {"sft", "rft"} else ()
+    rows, numbers = [], {}
     for experiment, own in runs.items():
-        for stage in ("experts", "sft", "explore", *(one for one in policies if one != "sft")):
+        for stage in dict.fromkeys(("experts", "sft", *explored, *methods)):
+            name = f"{experiment} {LABELS.get(stage, stage)}"
             costs = [_cost(run, stage) for run in own]
+            numbers[name] = [{head: one.get(head) for head in heads} for one in costs]
             cells = [
                 f"{np.mean([one[head] for one in costs]):,.0f}" if head in costs[0] else ""
                 for head in heads
             ]
-            rows.append((f"{experiment} {LABELS.get(stage, stage)}", *cells))
-    titles = (
-        "model calls",
-        "tokens generated",
-        "environment steps",
-        "tokens trained on",
-        "without shared prefixes",
-        "seconds",
+            rows.append((name, *cells))
+    note = (
+        "One exploration serves all preference methods. Seconds are those of the stage; the first "
+        "methods also score the pairs by the reference policy, which the later ones read."
     )
-    note = "One exploration serves all preference methods. Seconds are those of the stage."
-    return Sheet("Table 5: resources, mean of the seeds", ("", *titles), tuple(rows), note)
+    sheet = Sheet("Table 5: resources, mean of the seeds", ("", *heads.values()), tuple(rows), note)
+    return sheet, {"costs": numbers}
 
 
 def _cost(run: Run, stage: str) -> dict[str, float]:
@@ -265,10 +281,12 @@ def _counts(shown: Sequence[Column]) -> str:
     return str(counts[0]) if len(set(counts)) == 1 else ", ".join(map(str, counts))
 
 
-def comparisons(policies: Sequence[str]) -> tuple[str, ...]:
+def comparisons(policies: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
     """Return those of some policies that the others are compared with.
 
-    They are the baselines of a single granularity, else HPL in full, else the first policy.
+    Args:
+        policies: The policies.
+        wanted: The first choice; else HPL in full, else the first policy.
     """
-    baselines = tuple(one for one in BASELINES if one in policies)
-    return baselines or ((MAIN,) if MAIN in policies else tuple(policies[:1]))
+    found = tuple(one for one in wanted if one in policies)
+    return found or ((MAIN,) if MAIN in policies else tuple(policies[:1]))

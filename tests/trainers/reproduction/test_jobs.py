@@ -1,13 +1,14 @@
 """What a reproduction runs, once each, and what it takes from runs before."""
 
 import json
+import shlex
 import shutil
 import sys
 
 import pytest
 
 from hpl_gym.core import HPLGymError
-from hpl_gym.trainers.config import ConfigError
+from hpl_gym.trainers.config import ConfigError, load_config, save_config
 from hpl_gym.trainers.reproduction import scheduler
 from hpl_gym.trainers.reproduction.jobs import STAGES, make_jobs, make_runs, write_settings
 from hpl_gym.trainers.reproduction.presets import MAIN, RESULTS, load_preset
@@ -92,6 +93,25 @@ def test_methods_of_the_same_settings_are_both_trained(tmp_path):
     assert reproduce(tmp_path, policies=("hpl", MAIN, f"{MAIN}-phase-1")) == 9
 
 
+def test_a_folder_with_other_settings_is_refused(tmp_path):
+    runs = make_runs(MINI, tmp_path, ["alfworld"], [0], [])
+    write_settings(runs)
+    write_settings(runs)
+    save_config(load_config("quickstart"), runs[0].folder / "config.yaml")
+    with pytest.raises(HPLGymError, match="has other settings"):
+        write_settings(runs)
+
+
+def test_what_files_hold_decides(tmp_path):
+    prompt = tmp_path / "prompt.md"
+    keys = []
+    for text in ("Play.", "Play well."):
+        prompt.write_text(text)
+        runs = make_runs(MINI, tmp_path, ["alfworld"], [0], [f"prompt={prompt}"])
+        keys.append([job.key for job in make_jobs(MINI, runs, ["sft"])])
+    assert not set(keys[0]) & set(keys[1])
+
+
 def test_another_device_is_another_result(tmp_path):
     def keys(*overrides):
         runs = make_runs(MINI, tmp_path, ["alfworld"], [0], list(overrides))
@@ -152,6 +172,9 @@ def test_every_preset_has_a_plan_without_data_or_gpu(preset, tmp_path, capsys, m
         monkeypatch.delenv(name, raising=False)
     assert hpl("reproduce", "--preset", preset, "--dry-run", "--run", tmp_path / "none") == 0
     lines = capsys.readouterr().out.splitlines()
+    first = next(shlex.split(line) for line in lines if " experts " in line)
+    settings = load_config(first[5], first[6:])  # hpl experts --run RUN --config NAME SETTINGS
+    assert settings == load_preset(preset).config("alfworld", 0, [])
     assert not (tmp_path / "none").exists()
     policies = {policy for one in RESULTS.values() for policy in one}
     methods = {one.partition("-phase-")[0] for one in policies} - {"sft", "rft"}
@@ -182,6 +205,10 @@ def test_mistakes_are_one_sentence(tmp_path, capsys):
         ["--env", "chess"],
         ["train.beta=none"],
         ["train.betta=1"],
+        ["train.epochs=2", "--env", "alfworld"],
+        ["--method", "eto-phase-1", "--table", "1", "--env", "alfworld"],
+        ["--table", "6", "--env", "webshop"],
+        ["--table", "7", "--env", "alfworld", "eval.splits=[valid_seen]"],
     ):
         assert hpl("reproduce", "--run", tmp_path / "none", *arguments) == 1
         error = capsys.readouterr().err

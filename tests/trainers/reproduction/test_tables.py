@@ -1,6 +1,7 @@
 """Tables, figures and intervals from evaluated runs; bias and variance of credit."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.reproduction.jobs import make_runs, write_settings
-from hpl_gym.trainers.reproduction.presets import PHASES, RESULTS, load_preset
+from hpl_gym.trainers.reproduction.presets import BASELINES, MAIN, PHASES, RESULTS, load_preset
 from hpl_gym.trainers.reproduction.proposition import compare, shared
 from hpl_gym.trainers.reproduction.report import write_manifests, write_result
 from hpl_gym.trainers.reproduction.tables import columns, comparisons, differences, results
@@ -88,7 +89,9 @@ def test_means_and_deviations_are_those_of_the_seeds(runs):
 
 def test_differences_are_to_the_best_baseline_and_say_what_is_noise(runs):
     shown = columns({"alfworld": runs["alfworld"]}, RESULTS["table 1"])
-    sheet, numbers = differences("t", shown, RESULTS["table 1"], comparisons(RESULTS["table 1"]))
+    sheet, numbers = differences(
+        "t", shown, RESULTS["table 1"], comparisons(RESULTS["table 1"], BASELINES)
+    )
     assert all(head.endswith("vs IPR") for head in sheet.columns[1:])
     rows = {row[0]: row[1:] for row in sheet.rows}
     assert rows["IPR"] == ("", "", "")
@@ -96,9 +99,9 @@ def test_differences_are_to_the_best_baseline_and_say_what_is_noise(runs):
     assert all(cell == "+0.0 [+0.0, +0.0] within noise" for cell in rows["SFT"])
     assert all(cell.endswith("worse") for cell in rows["ETO"])
     assert numbers["hpl-semantic"]["all success"]["within_noise"] is False
-    assert comparisons(RESULTS["figure 5"]) == ("hpl-semantic",)
-    assert comparisons(["sft", "ipr", "hpl-semantic"]) == ("ipr",)
-    assert comparisons(["sft", "hpl-fixed-n"]) == ("sft",)
+    assert comparisons(RESULTS["figure 5"], [MAIN]) == ("hpl-semantic",)
+    assert comparisons(["sft", "ipr", "hpl-semantic"], BASELINES) == ("ipr",)
+    assert comparisons(["sft", "hpl-fixed-n"], BASELINES) == ("sft",)
 
 
 @pytest.mark.parametrize("name", RESULTS)
@@ -111,10 +114,22 @@ def test_every_result_is_written_and_traced(runs, tmp_path, name):
     assert all(sheet.title in (folder / f"{file}.md").read_text() for sheet in sheets)
     written = json.loads((folder / f"{file}.json").read_text())
     assert written["runs"]["alfworld"] == [str(one.folder) for one in runs["alfworld"]]
+    assert written["costs" if name == "table 5" else "results"]
     figures = {one.name: one.read_bytes() for one in folder.glob("*.svg")}
     assert bool(figures) == name.startswith("figure")
     write_result(name, runs, folder, RESULTS[name])
     assert all((folder / one).read_bytes() == before for one, before in figures.items())
+
+
+def test_resources_are_of_the_stages_that_ran(runs, tmp_path):
+    (tmp_path / "report").mkdir()
+    for run in runs["webshop"]:
+        shutil.rmtree(run.folder / "explore")
+    own = {"webshop": runs["webshop"]}
+    (sheet,) = write_result("table 5", own, tmp_path / "report", ["sft", "rft"])
+    assert [row[0] for row in sheet.rows] == ["webshop experts", "webshop SFT", "webshop RFT"]
+    (sheet,) = write_result("table 5", runs | own, tmp_path / "report", ["sft"])
+    assert len(sheet.rows) == 4
 
 
 def test_numbers_in_the_report_are_the_tables(runs, tmp_path):
@@ -195,6 +210,34 @@ def test_a_group_cannot_tell_its_turns_apart():
     rows = credit_of([0.0, 1.0])
     assert rows[0] == pytest.approx((0, 0, 0), abs=1e-9)
     assert rows[1] == pytest.approx((0.25, 0, 0.25), abs=1e-6)
+
+
+def test_noise_of_the_true_values_is_no_bias():
+    # Every turn has the same credit, so no group is biased; the values are known from 20 rollouts.
+    rng = np.random.default_rng(0)
+    rising = np.array([[0.4], [0.5], [0.6], [0.7], [0.8], [0.9]])
+    outcomes = [(rng.random((6, 20)) < rising).astype(float) for _ in range(400)]
+    rows = compare(outcomes, [12], seed=1, draws=2)["rows"]
+    credits = [np.diff([*one.mean(axis=1), 1.0]) for one in outcomes]
+    naive = np.mean([(shared(one, 6) - one) ** 2 for one in credits])
+    assert abs(rows[5]["bias"]) < 0.1 * naive
+
+
+def test_a_budget_below_the_number_of_groups_is_left_out():
+    found = compare([np.ones((9, 4)), np.ones((2, 4))], [5, 9], seed=0, draws=2)
+    assert found["rows"][0]["variance"] == [None, 0.0]
+    assert found["rows"][0]["error"] == [None, 0.0]
+    assert found["rows"][1]["error"][0] is not None
+    assert found["least"][1] == 0
+
+
+def test_how_sure_the_least_error_is():
+    rng = np.random.default_rng(0)
+    steady = [(rng.random((6, 50)) < 0.8).astype(float) for _ in range(8)]
+    found = compare(steady, [12], seed=0, draws=200)
+    assert len(found["rows"]) == 9
+    assert found["least"] == [8] or found["rows"][found["least"][0]]["length"] >= 4
+    assert 0 < found["sure"][0] <= 1
 
 
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=12), st.integers(1, 14))
