@@ -100,8 +100,8 @@ def reproduce(
     for name in [one for one in names if not possible(one, runs)]:
         if not everything:
             raise HPLGymError(
-                f"There is no {name} of {', '.join(experiments)}: it is of ALFWorld, and Table 7 of "
-                "its second split (eval.splits)."
+                f"There is no {name} of {', '.join(experiments)}: it is of ALFWorld, and Table 7 "
+                "of its second split (eval.splits)."
             )
         names.remove(name)
     named = tuple(dict.fromkeys(method or ()))

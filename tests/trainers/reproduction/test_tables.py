@@ -236,7 +236,7 @@ def test_how_sure_the_least_error_is():
     steady = [(rng.random((6, 50)) < 0.8).astype(float) for _ in range(8)]
     found = compare(steady, [12], seed=0, draws=200)
     assert len(found["rows"]) == 9
-    assert found["least"] == [8] or found["rows"][found["least"][0]]["length"] >= 4
+    assert found["rows"][found["least"][0]]["length"] >= 4
     assert 0 < found["sure"][0] <= 1
 
 
