@@ -180,8 +180,8 @@ def differences(
     over = "tasks and seeds" if len(values) > 1 else "tasks, of one training each"
     note = (
         "Percentage points on the same tasks, with paired bootstrap intervals of 95 % over "
-        f"{over}. An interval that holds 0 is within noise: these data do not tell the two apart. Each is "
-        "taken by itself: of twenty without any difference, one is expected to miss 0."
+        f"{over}. An interval that holds 0 is within noise: these data do not tell the two apart. "
+        "Each is taken by itself: of twenty without any difference, one is expected to miss 0."
     )
     return Sheet(title, ("", *heads), tuple(rows), note), numbers
 
