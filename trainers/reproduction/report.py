@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hpl_gym.trainers.reproduction.jobs import Run
 from hpl_gym.trainers.reproduction.presets import BASELINES, MAIN, PropositionConfig
 from hpl_gym.trainers.reproduction.proposition import measure
 from hpl_gym.trainers.reproduction.tables import (
+    LABELS,
     Runs,
     Sheet,
     by_type,
@@ -80,11 +82,15 @@ def write_result(name: str, runs: Runs, folder: Path, policies: Sequence[str]) -
     else:
         every = columns(runs, policies)
         sheets.append(results(TITLES[name], every, policies))
-        references = comparisons(policies, BASELINES if name == "table 1" else (MAIN,))
-        for experiment in runs:
+        references = [comparisons(policies, BASELINES if name == "table 1" else (MAIN,))]
+        if name == "table 1" and "sft" in policies:
+            references.append(("sft",))
+        for experiment, best in product(runs, dict.fromkeys(references)):
             shown = [column for column in every if column.experiment == experiment]
             title = f"{TITLES[name]}, differences on {experiment}"
-            sheet, numbers[experiment] = differences(title, shown, policies, references)
+            if len(best) == 1:
+                title += f" to {LABELS.get(best[0], best[0])}"
+            sheet, numbers[title] = differences(title, shown, policies, best)
             sheets.append(sheet)
         if name == "figure 5":
             figures.save(figures.bars(every, policies), folder / f"{file}.svg")

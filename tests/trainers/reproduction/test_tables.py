@@ -135,6 +135,9 @@ def test_resources_are_of_the_stages_that_ran(runs, tmp_path):
 def test_numbers_in_the_report_are_the_tables(runs, tmp_path):
     write_result("table 1", runs, tmp_path, RESULTS["table 1"])
     written = json.loads((tmp_path / "table-1.json").read_text())
+    to_sft = written["differences"]["Table 1: methods, differences on webshop to SFT"]
+    assert to_sft["hpl-semantic"]["test success"]["mean"] == 50
+    assert "Table 1: methods, differences on webshop" in written["differences"]
     values = np.array(written["results"]["webshop test success"]["hpl-semantic"])
     assert values.shape == (2, 40)
     assert values.mean() == 100
