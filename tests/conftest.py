@@ -1,11 +1,14 @@
 """Fixtures shared by all tests."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from hpl_gym.alfworld.games import locate_or_unpack
 from hpl_gym.core import DataError
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for torch, which comes later: two workers run
 
 
 @pytest.fixture(scope="session")
