@@ -148,6 +148,9 @@ def write_manifests(runs: Iterable[Run], folder: Path) -> None:
         target = folder / run.experiment / f"seed-{run.seed}"
         for source in sorted(run.folder.glob("*/manifest.json")):
             _copy(source, target / f"{source.parent.name}.json")
+        rolled_out = (run.folder / "sft").resolve().parent / "proposition" / "manifest.json"
+        if rolled_out.is_file():  # beside the policy, which may be linked
+            _copy(rolled_out, target / "proposition.json")
         for source in sorted(run.folder.glob("eval/*/manifest.json")):
             _copy(source, target / "eval" / f"{source.parent.name}.json")
         _copy(run.folder / "config.yaml", target / "config.yaml")

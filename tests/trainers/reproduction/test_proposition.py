@@ -7,7 +7,7 @@ from hpl_gym.trainers.config import load_config
 from hpl_gym.trainers.reproduction.jobs import Run
 from hpl_gym.trainers.reproduction.presets import PropositionConfig
 from hpl_gym.trainers.reproduction.proposition import measure
-from hpl_gym.trainers.reproduction.report import write_proposition
+from hpl_gym.trainers.reproduction.report import write_manifests, write_proposition
 
 SETTINGS = PropositionConfig(count=2, rollouts=3, budgets=(6, 12))
 
@@ -46,3 +46,13 @@ def test_every_state_of_an_expert_trajectory_is_rolled_out(run, tmp_path):
     assert sheet.rows[-1][0] == "all"
     assert "<svg" in (tmp_path / "proposition-1-alfworld.svg").read_text()
     assert json.loads((tmp_path / "proposition-1-alfworld.json").read_text())["rows"]
+
+    # A run into which the policy is linked has the same, and its manifest.
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for name in ("experts", "sft", "config.yaml"):
+        (linked / name).symlink_to(folder / name)
+    assert measure(config, linked, SETTINGS) == found
+    assert not (linked / "proposition").exists()
+    write_manifests([Run("alfworld", 0, linked, config, (), "")], tmp_path / "manifests")
+    assert (tmp_path / "manifests/alfworld/seed-0/proposition.json").is_file()
