@@ -164,7 +164,7 @@ def _run_jobs(preset: Preset, run: Run, policies: tuple[str, ...]) -> list[Job]:
         if "-phase-" in policy and policy not in PHASES:
             raise ConfigError(
                 f"There is no policy {policy!r} to evaluate: phases are kept of {MAIN}, "
-                f"as {', '.join(PHASES)}."
+                f"as {' and '.join(PHASES[:2])}."
             )
 
     contents = _contents(run.config)

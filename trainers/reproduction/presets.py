@@ -16,7 +16,8 @@ MAIN = "hpl-semantic"
 BASELINES = ("eto", "ipr")
 """Methods of a single granularity, which HPL is compared with."""
 HPL = ("hpl-fixed-n", "hpl-fixed-k", "hpl-uncertainty", MAIN)
-PHASES = tuple(f"{MAIN}-phase-{phase}" for phase in (1, 2, 3))
+PHASES = (f"{MAIN}-phase-1", f"{MAIN}-phase-2", MAIN)
+"""The main method after each phase of its curriculum; after the last it is done."""
 
 RESULTS: dict[str, tuple[str, ...]] = {
     "table 1": ("sft", "rft", *BASELINES, *HPL),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.reproduction.jobs import make_runs, write_settings
-from hpl_gym.trainers.reproduction.presets import BASELINES, MAIN, PHASES, RESULTS, load_preset
+from hpl_gym.trainers.reproduction.presets import BASELINES, MAIN, RESULTS, load_preset
 from hpl_gym.trainers.reproduction.proposition import compare, shared
 from hpl_gym.trainers.reproduction.report import write_manifests, write_result
 from hpl_gym.trainers.reproduction.tables import columns, comparisons, differences, results
@@ -42,7 +42,7 @@ def runs(tmp_path):
         write_settings(found[experiment])
         for run in found[experiment]:
             for policy in POLICIES:
-                solves = 1.0 if policy in {"hpl-semantic", PHASES[2]} else 0.5
+                solves = 1.0 if policy == MAIN else 0.5
                 solves = 0.25 if policy == "eto" else solves
                 lines = [
                     json.dumps(episode(task, split, task < 40 * solves, solves))
