@@ -130,10 +130,8 @@ def results(title: str, shown: Sequence[Column], policies: Sequence[str]) -> She
             cells.append(f"{np.mean([column.values[policy].mean() for column in shown]):.1f}")
         rows.append((LABELS.get(policy, policy), *cells))
     seeds = len(next(iter(shown[0].values.values())))
-    note = (
-        f"Per cent; mean over {seeds} {'seeds' if seeds > 1 else 'seed'} and standard deviation "
-        f"between them; {_counts(shown)} tasks a column."
-    )
+    of = f"mean over {seeds} seeds and standard deviation between them" if seeds > 1 else "one seed"
+    note = f"Per cent; {of}; {_counts(shown)} tasks a column."
     average = ("average",) if len(shown) > 1 else ()
     return Sheet(title, ("", *heads, *average), tuple(rows), note)
 

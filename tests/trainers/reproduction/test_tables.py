@@ -85,6 +85,9 @@ def test_means_and_deviations_are_those_of_the_seeds(runs):
     assert sheet.rows == (("SFT", "50.0 ± 0.0", "25.0 ± 35.4", "37.5"),)
     assert "2 seeds" in sheet.note
     assert "| SFT | 50.0 ± 0.0 |" in sheet.markdown()
+    alone = results("t", columns({"webshop": runs["webshop"][:1]}, ["sft"]), ["sft"])
+    assert alone.rows == (("SFT", "50.0", "50.0", "50.0"),)
+    assert alone.note == "Per cent; one seed; 40 tasks a column."
 
 
 def test_differences_are_to_the_best_baseline_and_say_what_is_noise(runs):
