@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hpl_gym.trainers.config import Config
-from hpl_gym.trainers.records import write_json
+from hpl_gym.trainers.records import is_finished, write_json
 from hpl_gym.trainers.reproduction import figures
 from hpl_gym.trainers.reproduction.jobs import Run
 from hpl_gym.trainers.reproduction.presets import BASELINES, MAIN, PropositionConfig
@@ -143,22 +143,23 @@ def write_proposition(run: Run, settings: PropositionConfig, folder: Path) -> Sh
 
 
 def write_manifests(runs: Iterable[Run], folder: Path) -> None:
-    """Copy the manifests of runs, by benchmark, seed and stage."""
+    """Copy the manifests of the finished stages of runs, by benchmark, seed and stage."""
     for run in runs:
         target = folder / run.experiment / f"seed-{run.seed}"
-        for source in sorted(run.folder.glob("*/manifest.json")):
-            _copy(source, target / f"{source.parent.name}.json")
-        rolled_out = (run.folder / "sft").resolve().parent / "proposition" / "manifest.json"
-        if rolled_out.is_file():  # beside the policy, which may be linked
-            _copy(rolled_out, target / "proposition.json")
-        for source in sorted(run.folder.glob("eval/*/manifest.json")):
-            _copy(source, target / "eval" / f"{source.parent.name}.json")
-        _copy(run.folder / "config.yaml", target / "config.yaml")
+        # Proposition 1's rollouts lie beside the policy, which may be linked.
+        stages = [*run.folder.glob("*/"), (run.folder / "sft").resolve().parent / "proposition"]
+        for stage in stages:
+            _copy_manifest(stage, target)
+        for stage in run.folder.glob("eval/*/"):
+            _copy_manifest(stage, target / "eval")
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(run.folder / "config.yaml", target / "config.yaml")
 
 
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+def _copy_manifest(stage: Path, target: Path) -> None:
+    if is_finished(stage):
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(stage / "manifest.json", target / f"{stage.name}.json")
 
 
 def _has_types(config: Config, place: int) -> bool:

@@ -146,8 +146,11 @@ def test_numbers_in_the_report_are_the_tables(runs, tmp_path):
     assert values.mean() == 100
 
 
-def test_manifests_are_kept_by_seed_and_stage(runs, tmp_path):
+def test_manifests_of_finished_stages_are_kept_by_seed_and_stage(runs, tmp_path):
+    (runs["alfworld"][0].folder / "ipr/manifest.json").write_text('{"finished": false}')
     write_manifests(runs["alfworld"], tmp_path)
+    assert not (tmp_path / "alfworld/seed-0/ipr.json").exists()
+    assert (tmp_path / "alfworld/seed-1/ipr.json").is_file()
     assert (tmp_path / "alfworld/seed-1/eval/hpl-semantic.json").is_file()
     assert (tmp_path / "alfworld/seed-0/explore.json").is_file()
     assert (tmp_path / "alfworld/seed-0/config.yaml").is_file()
