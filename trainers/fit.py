@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +100,30 @@ def fit(
             optimizers=(optimizer(model) if optimizer else None, None),
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=resume)
+        with repeatable(state.device):
+            trainer.train(resume_from_checkpoint=resume)
     save(stage.folder / "model")
     if state.is_main_process:
         for checkpoint in stage.folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
     return packs
+
+
+@contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """Let a CPU add the gradients that meet in one place in the same order every time.
+
+    Its threads add them as they come otherwise. A GPU is left as it is: its order takes time, and
+    the setting ``args: {full_determinism: true}``.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    if device.type == "cpu":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
 
 
 def arguments(

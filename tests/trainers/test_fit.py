@@ -15,7 +15,8 @@ from hpl_gym.trainers.optimizer import MuonAdamW
 from hpl_gym.trainers.plan import clone_plan
 from hpl_gym.trainers.processes import processes
 from hpl_gym.trainers.records import Stage
-from hpl_gym.trainers.sections import TuningConfig
+from hpl_gym.trainers.sections import TinyConfig, TuningConfig
+from hpl_gym.trainers.tiny import make_model
 from hpl_gym.trainers.tree_trainer import TreeTrainer
 from tests.language import new_model, tokenizer
 
@@ -55,6 +56,30 @@ def test_the_loss_is_the_mean_over_tokens_and_falls(tmp_path):
     assert losses[-1] < losses[0]
     assert manifest["parameters"] == manifest["trained"] == load().num_parameters()
     assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_training_on_two_threads_repeats_itself(tmp_path):
+    def weights(folder):
+        stage = Stage(tmp_path / folder, {})
+        fit(wide, tokenizer(), plan, TuningConfig(lr=1e-2), stage, processes("cpu"), seed=0)
+        return load_file(stage.folder / "model" / "model.safetensors")
+
+    def wide():
+        config = TinyConfig(layers=1, width=512, heads=2, kv_heads=1)
+        return make_model(config, tokenizer(), 0)
+
+    # Each token predicts 12 others, whose gradients meet there.
+    forks = [Example((3, one, two), (0.0, 1.0, 1.0)) for one in range(12) for two in range(12)]
+    plan = clone_plan(forks, len(forks), 2, random.Random(0))
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        first, again = weights("first"), weights("again")
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(weight, again[name]) for name, weight in first.items())
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_adapters_are_trained_alone_and_merged(tmp_path):
