@@ -12,7 +12,6 @@ token tree (see `packing`), so each step is one forward and backward pass over e
 from __future__ import annotations
 
 import io
-import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -137,8 +136,6 @@ def train(config: Config, run: Path, name: str = "train") -> dict[str, Any]:
     )
     if not state.is_main_process:
         return stage.manifest
-    if settings.phases != "drop":
-        _link_empty_phases(stage.folder / "phases", run / "sft", steps)
     metrics = list(read_records(stage.folder / "metrics.jsonl"))
     fitting = Counter(item.term for item in pairs)
     asked = Counter(row["level"] for row in rows)
@@ -180,24 +177,13 @@ def _referenced(
         )
 
 
-def _link_empty_phases(folder: Path, reference: Path, steps: Counter[int]) -> None:
-    """Let a phase that was passed over have the policy of the one before it."""
-    folder.mkdir(exist_ok=True)
-    before = reference
-    for phase in (1, 2, 3):
-        own = folder / str(phase)
-        if not steps[phase] and not own.is_symlink():
-            own.symlink_to(os.path.relpath(before, folder))
-        before = own
-
-
 def _draw_curriculum(config: Config, folder: Path, pairs: list[Item], steps: Counter[int]) -> None:
     """Show what each cell of the grid holds, and keep the picture as ``curriculum.svg``."""
     cells = [item.cell for item in pairs if item.term == "group"]
     picture = heat_map(cells, config.pairs.lengths, config.pairs.gaps)
     phases = len(CURRICULA[config.train.curriculum])
     told = ", ".join(f"phase {phase}: {steps[phase]}" for phase in range(1, phases + 1))
-    picture.caption = f"Steps of {told}. A phase without group pairs is passed over."
+    picture.caption = f"Steps of {told}."
     display(picture)
     drawn = Console(record=True, width=80, file=io.StringIO())
     drawn.print(picture)

@@ -73,8 +73,9 @@ def make_plan(
 ) -> list[Step]:
     """Lay out the optimiser steps of all phases.
 
-    A phase that allows no group pair is passed over; where there is no group pair at all, one phase
-    goes through the other terms' data.
+    Each phase goes through all of the other terms' data, whether or not it has group pairs, so that
+    methods with a curriculum train for as many steps as those without groups in as many epochs.
+    Without group loss there is one phase.
 
     Args:
         items: All data.
@@ -85,10 +86,9 @@ def make_plan(
         rng: Shuffles the expert trajectories.
     """
     used = [item for item in items if weights[item.term]]
-    cells = {item.cell for item in used if item.term == "group"}
-    numbered = [(number, phase) for number, phase in enumerate(phases, 1) if cells & phase]
     plan = []
-    for number, phase in numbered or [(len(phases), frozenset[Cell]())]:
+    numbered = list(enumerate(phases, 1))
+    for number, phase in numbered if weights["group"] else numbered[-1:]:
         inside = [item for item in used if item.term != "group" or item.cell in phase]
         counts = Counter(item.term for item in inside)
         by_expert = defaultdict(list)

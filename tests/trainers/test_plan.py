@@ -39,15 +39,21 @@ def test_each_phase_has_all_data_that_it_allows_once_an_epoch(
     plan = make_plan(some_items(experts, cells), WEIGHTS, phases, batch, epochs, random.Random(0))
     numbers = [step.phase for step in plan]
     assert numbers == sorted(numbers)
+    assert set(numbers) == set(range(1, len(phases) + 1))
     for number in set(numbers):
         inside = [item for step in plan if step.phase == number for item, _ in step.items]
         assert sum(item.term == "bc" for item in inside) == epochs * experts
         used = sorted(item.cell for item in inside if item.term == "group")
         allowed = sorted(cell for cell in cells if cell in phases[number - 1])
         assert used == sorted(allowed * epochs)
-        assert allowed or not cells
     for step in plan:
         assert 1 <= len({item.expert for item, _ in step.items}) <= batch
+
+
+def test_without_group_loss_there_is_one_phase():
+    items = some_items(3, [(1, 1), (2, 2)])
+    plan = make_plan(items, WEIGHTS | {"group": 0}, CURRICULA["hpl"], 1, 2, random.Random(0))
+    assert [step.phase for step in plan] == [3] * 6
 
 
 @given(experts=st.integers(1, 9), batch=st.integers(1, 5))
