@@ -196,8 +196,8 @@ def test_items_that_cannot_fit():
     assert not fits(item, 13)
 
 
-def test_a_plan_without_groups_has_one_phase():
+def test_phases_without_groups_train_on_the_other_terms():
     items = [one for one in some_items() if one.term != "group"]
     plan = make_plan(items, WEIGHTS | {"step": 0.0}, PHASES, 2, 2, random.Random(0))
-    assert [step.phase for step in plan] == [3] * 6
+    assert [step.phase for step in plan] == [1] * 6 + [2] * 6 + [3] * 6
     assert {item.term for step in plan for item, _ in step.items} == {"bc", "trajectory"}
