@@ -113,17 +113,17 @@ def fit(
 def repeatable(device: torch.device) -> Iterator[None]:
     """Let a CPU add the gradients that meet in one place in the same order every time.
 
-    Its threads add them as they come otherwise. A GPU is left as it is: its order takes time, and
-    the setting ``args: {full_determinism: true}``.
+    Its threads add them as they come otherwise. A GPU, where the order costs time, and a process
+    that asked for it already are left as they are.
     """
-    before = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    if device.type == "cpu":
-        torch.use_deterministic_algorithms(True, warn_only=True)
+    if device.type != "cpu" or torch.are_deterministic_algorithms_enabled():
+        yield
+        return
+    torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+        torch.use_deterministic_algorithms(False)
 
 
 def arguments(
