@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -34,8 +33,10 @@ def _rate(task: Task) -> float:
 
 
 def _seconds_left(task: Task) -> int | None:
-    rate = _rate(task)
-    return round((task.total - task.completed) / rate) if rate and task.total else None
+    share = task.fields["share"]
+    if share is None and task.total:
+        share = 1 - (task.total - task.completed) / ((task.total - task.fields["before"]) or 1)
+    return round((task.elapsed or 0.0) * (1 / share - 1)) if share else None
 
 
 def _left(task: Task) -> str:
@@ -72,18 +73,28 @@ class Bar:
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress, self._task = progress, task
-        self._printed = time.monotonic()
+        self._printed = console.get_time()
 
     def advance(self, amount: int = 1) -> None:
         """Move on by `amount`."""
         self._progress.advance(self._task, amount)
-        if time.monotonic() - self._printed > (10 if _mode == "json" else 30):
-            self._printed = time.monotonic()
-            self.report()
+        self._report_at_times()
 
-    def note(self, text: str) -> None:
-        """Show `text` below the bar."""
-        self._progress.update(self._task, note=text)
+    def note(self, text: str, share: float | None = None) -> None:
+        """Show a text below the bar.
+
+        Args:
+            text: The text.
+            share: How much is done of what was left when the bar began, 0 to 1; for items that
+                differ so much that their number does not tell the time left.
+        """
+        self._progress.update(self._task, note=text, share=share)
+        self._report_at_times()
+
+    def _report_at_times(self) -> None:
+        if console.get_time() - self._printed > (10 if _mode == "json" else 30):
+            self._printed = console.get_time()
+            self.report()
 
     def report(self) -> None:
         """Print a line, where no bar is shown."""
@@ -145,7 +156,9 @@ def bar(title: str, total: int | None, done: int = 0) -> Iterator[Bar]:
         console=console,
         disable=_mode != "bar",
     ) as progress:
-        task = progress.add_task(title, total=total, completed=done, note="", before=done)
+        task = progress.add_task(
+            title, total=total, completed=done, note="", before=done, share=None
+        )
         shown = Bar(progress, task)
         yield shown
         if _mode == "json":

@@ -21,6 +21,16 @@ from hpl_gym.trainers.records import append, is_finished, read_records, repair
 from hpl_gym.trainers.reproduction.jobs import Job
 
 HPL = (sys.executable, "-m", "hpl_gym.trainers.cli")
+COST = {
+    "experts": 15,
+    "sft": 450,
+    "explore": 800,
+    "pairs": 1,
+    "rft": 550,
+    "train": 170,
+    "eval": 120,
+}
+"""Seconds of a job of each stage on household games of `mini`, whose ratios tell the time left."""
 
 
 class Ledger:
@@ -96,7 +106,7 @@ def run_jobs(
     with (
         bar("reproduce", len(jobs), len(jobs) - len(left)) as progress,
         ThreadPoolExecutor(slots) as pool,
-        _Processes(progress, launcher, threads) as processes,
+        _Processes(left, progress, launcher, threads) as processes,
     ):
         while sorter.is_active():
             fresh = set(sorter.get_ready())
@@ -116,12 +126,17 @@ class _Processes:
     """The commands that run, and what they say of their progress.
 
     Args:
+        jobs: All that are to run.
         progress: The bar that shows it.
         launcher: What starts a training instead of plain Python.
         threads: Threads of each command.
     """
 
-    def __init__(self, progress: Bar, launcher: Sequence[str], threads: int | None) -> None:
+    def __init__(
+        self, jobs: Sequence[Job], progress: Bar, launcher: Sequence[str], threads: int | None
+    ) -> None:
+        self._cost = sum(COST[job.stage] for job in jobs)
+        self._done: dict[str, float] = {}
         self._progress, self._launcher = progress, launcher
         self._env = dict(os.environ)
         if threads:
@@ -159,7 +174,7 @@ class _Processes:
                 stderr=subprocess.PIPE,
                 text=True,
             )
-        self._show(job.name, "")
+        self._show(job, "")
         last = ""
         assert process.stderr is not None
         with log.open("a", encoding="utf-8") as file:
@@ -169,10 +184,12 @@ class _Processes:
                 last = line.strip() or last
                 if line.startswith('{"stage"'):
                     said = json.loads(line)
-                    self._show(job.name, f" {said['done']}/{said['total'] or '?'}")
+                    share = said["done"] / (said["total"] or float("inf"))
+                    self._show(job, f" {said['done']}/{said['total'] or '?'}", share)
         status = process.wait()
         with self._lock:
             del self._running[job.name], self._said[job.name]
+            self._done[job.name] = COST[job.stage]
         if status:
             shown = shlex.join(("hpl", *job.command))
             raise HPLGymError(
@@ -181,8 +198,9 @@ class _Processes:
             )
         return time.monotonic() - began
 
-    def _show(self, name: str, said: str) -> None:
+    def _show(self, job: Job, said: str, share: float = 0.0) -> None:
         with self._lock:
-            self._said[name] = said
+            self._said[job.name] = said
+            self._done[job.name] = share * COST[job.stage]
             text = ", ".join(f"{one}{how}" for one, how in self._said.items())
-        self._progress.note(text)
+            self._progress.note(text, sum(self._done.values()) / self._cost)

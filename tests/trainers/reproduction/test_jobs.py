@@ -4,6 +4,7 @@ import json
 import shlex
 import shutil
 import sys
+from contextlib import contextmanager
 
 import pytest
 
@@ -12,7 +13,7 @@ from hpl_gym.trainers.config import ConfigError, load_config, save_config
 from hpl_gym.trainers.reproduction import scheduler
 from hpl_gym.trainers.reproduction.jobs import STAGES, make_jobs, make_runs, write_settings
 from hpl_gym.trainers.reproduction.presets import MAIN, RESULTS, load_preset
-from hpl_gym.trainers.reproduction.scheduler import Ledger, run_jobs
+from hpl_gym.trainers.reproduction.scheduler import COST, Ledger, run_jobs
 from tests.command_line import hpl
 
 MINI = load_preset("mini")
@@ -155,6 +156,34 @@ def test_a_failure_is_told_and_the_rest_goes_on_later(tmp_path, monkeypatch):
     done = len(order(tmp_path))
     assert 3 <= done < 9
     assert reproduce(tmp_path) == 9 - done
+
+
+def test_the_time_left_counts_what_jobs_cost(tmp_path, monkeypatch):
+    shares = {}
+
+    class Recorder:
+        def advance(self):
+            pass
+
+        def note(self, text, share):
+            shares.setdefault(text.split(" ", 2)[2], share)
+
+    @contextmanager
+    def bar(*_):
+        yield Recorder()
+
+    monkeypatch.setattr(scheduler, "bar", bar)
+    assert reproduce(tmp_path, policies=["sft"], slots=1) == 3
+    whole = COST["experts"] + COST["sft"] + COST["eval"]
+    done = {name: round(share * whole, 6) for name, share in shares.items()}
+    assert done == {
+        "experts": 0,
+        "experts 1/2": COST["experts"] / 2,
+        "sft": COST["experts"],
+        "sft 1/2": COST["experts"] + COST["sft"] / 2,
+        "eval sft": COST["experts"] + COST["sft"],
+        "eval sft 1/2": whole - COST["eval"] / 2,
+    }
 
 
 def test_every_job_stands_in_the_ledger_with_its_folder(tmp_path):
