@@ -21,7 +21,14 @@ from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.worker import Record, Worker, load_policy
 
 _FOREVER = {"max_restarts": -1, "max_task_retries": -1}
-_DATA = ("HPL_DATA", "HPL_CACHE", "HPL_MYSQL_DSN", "ALFWORLD_DATA", "INTERCODE_DATA")
+_DATA = (
+    "HPL_DATA",
+    "HPL_CACHE",
+    "HPL_MYSQL_DSN",
+    "ALFWORLD_DATA",
+    "WEBSHOP_DATA",
+    "INTERCODE_DATA",
+)
 _MANY = 10_000  # requests and units that an actor takes at a time
 
 

@@ -59,7 +59,8 @@ class Stage:
             if changed:
                 raise StageError(
                     f"{folder} was made with another configuration ({'; '.join(changed)}): "
-                    "use the same settings to go on, or another run name to start anew."
+                    "use the same settings to go on, or another run name (of `hpl train` another "
+                    "--name) to start anew."
                 )
             self.manifest = before
         else:

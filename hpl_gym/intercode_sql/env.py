@@ -87,8 +87,8 @@ class InterCodeSQLEnv(TextEnv):
     Args:
         split: The split `reset` draws from: `train`, `valid` or `test`.
         data: `generated` (made from a seed), a folder with InterCode's `ic_spider_dbs.sql` and
-            `ic_spider_dev.json`, or `auto`: `$INTERCODE_DATA` or `$HPL_DATA/intercode_sql` where
-            that is set, else generated.
+            `ic_spider_dev.json`, `real`: such a folder in `$INTERCODE_DATA` or
+            `$HPL_DATA/intercode_sql`, or `auto`: that where it is there, else generated.
         server: `sqlite`; `private` (a MariaDB or MySQL server of one's own, started where it is
             installed), `docker` (MySQL by Docker Compose), an address like
             `mysql://user:password@host:port`, or `auto`: $HPL_MYSQL_DSN if set, else `sqlite`.
@@ -231,13 +231,22 @@ def read_action(action: str) -> str:
 
 def _folder(data: str | Path) -> Path | None:
     """Return the folder of the benchmark's files; None for generated ones."""
-    if data == "auto":
-        if folder := os.environ.get("INTERCODE_DATA"):
-            return Path(folder).expanduser()
-        folder = os.environ.get("HPL_DATA")
-        found = Path(folder or "").expanduser() / "intercode_sql"
-        return found if folder and found.is_dir() else None
-    return None if data == "generated" else Path(data).expanduser()
+    if data == "generated":
+        return None
+    if data not in {"auto", "real"}:
+        return Path(data).expanduser()
+    if folder := os.environ.get("INTERCODE_DATA"):
+        return Path(folder).expanduser()
+    folder = os.environ.get("HPL_DATA")
+    found = Path(folder or "").expanduser() / "intercode_sql"
+    if folder and found.is_dir():
+        return found
+    if data == "real":
+        raise DataError(
+            "The benchmark's own databases are not there: set INTERCODE_DATA to the folder with "
+            "ic_spider_dbs.sql and ic_spider_dev.json, or use data='generated'."
+        )
+    return None
 
 
 @lru_cache(maxsize=8)

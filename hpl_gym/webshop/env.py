@@ -54,8 +54,8 @@ class WebShopEnv(TextEnv):
     Args:
         split: The split `reset` draws from: `train`, `valid` or `test`.
         data: `generated` (made from a seed, kept in the user's cache), a folder that
-            `hpl data webshop prepare` wrote, or `auto`: the folder named by $WEBSHOP_DATA if that
-            is set, else generated.
+            `hpl data webshop prepare` wrote, `real`: the folder named by $WEBSHOP_DATA, or `auto`:
+            that folder where it is named, else generated.
         goals: `human` or `synthetic` instructions.
         products: How many products a generated catalogue has, at least 600.
         generator_seed: Seed of a generated catalogue: another seed, another shop.
@@ -63,7 +63,7 @@ class WebShopEnv(TextEnv):
 
     Raises:
         HPLGymError: An argument has a value that does not exist.
-        DataError: The folder is no catalogue.
+        DataError: The folder is no catalogue, or $WEBSHOP_DATA names none.
     """
 
     env_id: ClassVar[str] = "HPL/WebShop-v0"
@@ -81,8 +81,14 @@ class WebShopEnv(TextEnv):
         if goals not in KINDS:
             raise HPLGymError(f"There are no goals {goals!r}: choose one of {', '.join(KINDS)}.")
         self.goals: Kind = goals
-        if data == "auto":
-            data = os.environ.get("WEBSHOP_DATA") or "generated"
+        if data in {"auto", "real"}:
+            named = os.environ.get("WEBSHOP_DATA")
+            if data == "real" and not named:
+                raise DataError(
+                    "The benchmark's own products are not there: run `hpl data webshop prepare` on "
+                    "its files and set WEBSHOP_DATA to the folder, or use data='generated'."
+                )
+            data = named or "generated"
         if data == "generated":
             self._name = f"generated-{generator_seed}-{products}"
             self.catalog = _open(generated_catalog(products, generator_seed))

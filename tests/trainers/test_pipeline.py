@@ -146,3 +146,13 @@ def test_a_mistake_ends_in_one_sentence(run, arguments, text, capsys, monkeypatc
     error = capsys.readouterr().err
     assert text in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("config", ["paper", "paper-webshop", "paper-intercode-sql"])
+def test_the_papers_settings_are_for_the_benchmarks_own_data(config, tmp_path, capsys, monkeypatch):
+    for name in ("HPL_DATA", "ALFWORLD_DATA", "WEBSHOP_DATA", "INTERCODE_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HPL_CACHE", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    assert hpl("experts", "--run", tmp_path / "run", "--config", config) == 1
+    assert "set " in capsys.readouterr().err

@@ -85,6 +85,14 @@ def test_methods_differ_by_their_settings_alone(copy, capsys):
     assert "ipr" in capsys.readouterr().err
 
 
+def test_other_settings_are_trained_beside_the_first(copy):
+    assert hpl("train", "--run", copy, "--name", "low-beta", "train.beta=0.1") == 0
+    settings = json.loads((copy / "low-beta/manifest.json").read_text())["config"]["train"]
+    assert settings["beta"] == 0.1
+    assert not (copy / "train").exists()
+    assert hpl("eval", "--run", copy, "--agent", "low-beta") == 0
+
+
 def test_every_method_is_a_valid_setting(copy, capsys):
     for name, settings in yaml.safe_load(METHODS.read_text()).items():
         assert hpl("train", "--run", copy, "--method", name, "train.max_length=16") == 1

@@ -102,7 +102,10 @@ def quickstart(
         {"env": env, "games": games, "results": results, "seconds_of_this_call": seconds},
     )
     out.print(f"{seconds / 60:.1f} minutes. Everything is in {run}/, the table in result.json.")
-    out.print(f"Next: hpl eval --run {run} --agent scripted, or edit {own} and train again.")
+    out.print(
+        f"Next: hpl eval --run {run} --agent scripted, or other settings beside these: "
+        f"hpl train --run {run} --name low-beta train.beta=0.1"
+    )
 
 
 def _stage_table(

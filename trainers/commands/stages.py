@@ -100,11 +100,16 @@ def train(
             "run's own settings, in `train`."
         ),
     ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="The folder to write, in the run's, to try other settings beside it."),
+    ] = None,
 ) -> None:
     """Train with behaviour cloning and DPO at three levels, over the curriculum (stage 2).
 
     Examples: `hpl train --run runs/mine train.lr=3.0e-6 train.beta=0.3`,
     `hpl train --run runs/mine --method ipr`,
+    `hpl train --run runs/mine --name low-beta train.beta=0.1`,
     `hpl train --run runs/mine train.args='{bf16: true, report_to: wandb}' train.lora='{r: 16}'`
 
     On many GPUs: `accelerate launch --num_processes 8 -m hpl_gym.trainers.cli train --run runs/mine
@@ -115,8 +120,9 @@ def train(
     from hpl_gym.trainers.hpl import train as stage
 
     differing = settings(method) if method else []
-    mine = settings_of(run, config, [*differing, *(overrides or [])], keep=not method)
-    _show_finished(method or "train", stage(mine, run, method or "train"))
+    folder = name or method or "train"
+    mine = settings_of(run, config, [*differing, *(overrides or [])], keep=folder == "train")
+    _show_finished(folder, stage(mine, run, folder))
 
 
 def _show_finished(title: str, manifest: dict[str, Any]) -> None:

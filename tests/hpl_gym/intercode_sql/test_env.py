@@ -222,8 +222,13 @@ def test_a_dump_that_no_server_understands(tmp_path, server):
 def test_data_is_found(monkeypatch, tmp_path):
     write(tmp_path / "intercode_sql")
     monkeypatch.setenv("HPL_DATA", str(tmp_path))
-    env = gymnasium.make("HPL/InterCodeSQL-v0").unwrapped
-    assert len(env.questions.questions) == 4
+    for data in ("auto", "real"):
+        env = gymnasium.make("HPL/InterCodeSQL-v0", data=data).unwrapped
+        assert len(env.questions.questions) == 4
+    monkeypatch.setenv("HPL_DATA", str(tmp_path / "elsewhere"))
+    assert gymnasium.make("HPL/InterCodeSQL-v0").unwrapped.questions.name == "generated-0-24"
+    with pytest.raises(DataError, match="set INTERCODE_DATA"):
+        gymnasium.make("HPL/InterCodeSQL-v0", data="real")
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,15 @@ def test_bad_arguments(tmp_path):
             make().reset(options={"task": task_id})
 
 
+def test_the_benchmarks_own_products_are_found(thousand, monkeypatch):
+    with pytest.raises(DataError, match="set WEBSHOP_DATA"):
+        gymnasium.make("HPL/WebShop-v0", data="real")
+    monkeypatch.setenv("WEBSHOP_DATA", str(thousand.folder))
+    for data in ("auto", "real"):
+        env = gymnasium.make("HPL/WebShop-v0", data=data).unwrapped
+        assert env.catalog.digest == thousand.digest
+
+
 def test_generated_products_follow_from_the_seed():
     products = list(generate_products(700, 3))
     assert products == list(generate_products(700, 3))
