@@ -8,6 +8,7 @@ and tokens that a model sampled are kept as they were.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -157,3 +158,14 @@ def load_prompt(name_or_path: str) -> str:
     raise HPLGymError(
         f"There is no prompt {name_or_path!r}: name a text file or one of the shipped ({names})."
     )
+
+
+def prompt_identity(name_or_path: str) -> str:
+    """Return what tells a prompt from others: the name of a shipped one, a file's SHA-256.
+
+    Raises:
+        HPLGymError: There is no such prompt.
+    """
+    text = load_prompt(name_or_path)
+    is_file = Path(name_or_path).is_file()
+    return hashlib.sha256(text.encode()).hexdigest()[:16] if is_file else name_or_path

@@ -101,9 +101,11 @@ def load_model(
 
     Raises:
         ModelFolderError: It is no model, or it cannot be read.
+        HPLGymError: There is no such device.
         MissingExtraError: `transformers` is not installed.
     """
     tokenizer = load_tokenizer(folder)
+    check_device(device)
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
@@ -114,6 +116,25 @@ def load_model(
             str(folder), dtype=dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
         )
     return model.to(device), tokenizer
+
+
+def check_device(device: str) -> None:
+    """Raise where a torch device is not to be had.
+
+    Raises:
+        HPLGymError: There is no such device here.
+    """
+    import torch
+
+    try:
+        missing = torch.device(device).type == "cuda" and not torch.cuda.is_available()
+    except RuntimeError:
+        missing = True
+    if missing:
+        raise HPLGymError(
+            f"There is no device {device!r} here: use device=cpu, or device=cuda on a machine with "
+            "a CUDA GPU and a build of torch for it."
+        )
 
 
 def load_tokenizer(folder: str | Path) -> Any:

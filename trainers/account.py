@@ -31,13 +31,13 @@ def account(folder: Path, experts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     branches, solved = Counter[str](), 0
     for one in read_records(folder / "trajectories.jsonl"):
         branches["records"] += 1
-        branches += Counter({name: one[name] for name in COUNTS})
+        branches.update({name: one[name] for name in COUNTS})
         solved += one["success"]
         lengths[one["expert"], one["start"]] = len(one["turns"])
     values = Counter[str]()
     for one in read_records(folder / "values.jsonl"):
         values["records"] += 1
-        values += Counter({name: one[name] for name in COUNTS})
+        values.update({name: one[name] for name in COUNTS})
     groups = Counter[str]()
     retraced: dict[tuple[str, int], int] = {}
     for one in read_records(folder / "groups.jsonl"):

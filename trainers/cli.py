@@ -59,6 +59,10 @@ def main() -> None:
     except HPLGymError as error:
         console.print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
         sys.exit(1)
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        console.print(f"[bold red]Error:[/] {what}.", highlight=False, soft_wrap=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         console.print("Interrupted. What is finished is kept: the same command goes on from there.")
         sys.exit(130)

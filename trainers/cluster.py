@@ -28,6 +28,8 @@ _DATA = (
     "ALFWORLD_DATA",
     "WEBSHOP_DATA",
     "INTERCODE_DATA",
+    "OPENAI_BASE_URL",
+    "OPENAI_API_KEY",
 )
 _MANY = 10_000  # requests and units that an actor takes at a time
 

@@ -95,10 +95,12 @@ def load_config(source: str | Path, overrides: list[str] | None = None) -> Confi
         )
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path} has no settings: write them as `section: {{key: value}}`.")
         for override in overrides or []:
             _override(values, override)
         return Config.model_validate(values)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
     except ValidationError as error:
         first = error.errors()[0]

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hpl_gym.agents.agent import Agent
-from hpl_gym.agents.chat import load_prompt
+from hpl_gym.agents.chat import load_prompt, prompt_identity
 from hpl_gym.agents.human import HumanAgent
+from hpl_gym.agents.language_model import LanguageModelAgent, load_agent
 from hpl_gym.agents.random import RandomAgent
 from hpl_gym.agents.scripted import expert
 from hpl_gym.core import Task, TextEnv
@@ -24,6 +25,7 @@ from hpl_gym.trainers.rollout import (
     rollout,
     to_record,
 )
+from hpl_gym.trainers.sections import decisive
 from hpl_gym.trainers.statistics import summarize
 from hpl_gym.trainers.value import stream
 
@@ -44,7 +46,8 @@ def evaluate(config: Config, run: Path, agent: str, name: str) -> dict[str, Any]
     """
     settings = config.eval
     values = config.model_dump(mode="json")
-    sections = {key: values[key] for key in ("seed", "env", "eval")} | {
+    sections = {key: values[key] for key in ("seed", "env")} | {
+        "eval": decisive(settings),
         "agent": agent,
         "env_backend": config.env.backend,
     }
@@ -52,8 +55,9 @@ def evaluate(config: Config, run: Path, agent: str, name: str) -> dict[str, Any]
         weights = sorted(Path(agent).glob("*.safetensors"))
         # A run's folder may be moved: a model is known by its weights, not by its place.
         sections |= {
-            "prompt": config.prompt,
+            "prompt": prompt_identity(config.prompt),
             "max_new_tokens": config.max_new_tokens,
+            "backend": config.backend,
             "agent": digest(weights) if weights else agent,
         }
     stage = Stage(run / "eval" / name, sections)
@@ -103,9 +107,16 @@ def _play_split(config: Config, stage: Stage, agent: str, split: str) -> None:
     def done(task: Task, record: dict[str, Any]) -> None:
         stage.append("episodes", record)
 
+    async def play() -> None:
+        try:
+            await in_order(left, work, done, settings.concurrency)
+        finally:
+            if isinstance(model, LanguageModelAgent):
+                await model.backend.close()
+
     title = f"eval {stage.folder.name} {split}"
     with bar(title, len(tasks), len(tasks) - len(left)) as progress:
-        asyncio.run(in_order(left, work, done, settings.concurrency))
+        asyncio.run(play())
 
 
 def make_agent(config: Config, agent: str, env: TextEnv | None, temperature: float) -> Agent:
@@ -130,9 +141,12 @@ def make_agent(config: Config, agent: str, env: TextEnv | None, temperature: flo
         from hpl_gym.agents.chat_agent import ChatAgent
 
         client = ChatClient(agent.removeprefix("openai:"))
-        return ChatAgent(client, load_prompt(config.prompt), temperature=temperature)
-    from hpl_gym.agents.language_model import load_agent
-
+        return ChatAgent(
+            client,
+            load_prompt(config.prompt),
+            temperature=temperature,
+            max_tokens=config.max_new_tokens,
+        )
     return load_agent(
         agent,
         prompt=config.prompt,

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from hpl_gym.agents.agent import Agent, Reply
-from hpl_gym.agents.chat import load_prompt
+from hpl_gym.agents.chat import load_prompt, prompt_identity
 from hpl_gym.agents.scripted import expert
 from hpl_gym.core import Task
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.progress import bar
 from hpl_gym.trainers.records import Stage, read_records
 from hpl_gym.trainers.rollout import Simulator, choose, in_order, repeated, rollout, to_record
+from hpl_gym.trainers.sections import decisive
 from hpl_gym.trainers.value import stream
 from hpl_gym.wrappers.react import parse_reply
 from hpl_gym.wrappers.transcript import Conversation
@@ -76,12 +77,16 @@ def collect_experts(config: Config, run: Path) -> dict[str, Any]:
         The stage's manifest, with the number of tasks played and solved.
     """
     settings = config.experts
-    sections = _sections(config, "env", "experts")
-    del sections["experts"]["concurrency"]  # changes nothing
-    fixed = {"seed": config.seed, "env_backend": config.env.backend}
+    sections: dict[str, Any] = {
+        "seed": config.seed,
+        "env_backend": config.env.backend,
+        "env": config.env.model_dump(mode="json"),
+        "experts": decisive(settings),
+    }
     if settings.teacher:
-        fixed["prompt"] = config.prompt
-    stage = Stage(run / "experts", fixed | sections)
+        sections["prompt"] = prompt_identity(config.prompt)
+        sections["max_new_tokens"] = config.max_new_tokens
+    stage = Stage(run / "experts", sections)
     tasks = choose(config.env.make(settings.split)[0].tasks(), settings.count)
     done = stage.keys("trajectories")
     teacher = _teacher(config) if settings.teacher else None
@@ -132,8 +137,3 @@ def _teacher(config: Config) -> Agent:
 def clean_experts(trajectories: Path) -> list[dict[str, Any]]:
     """Return the records that solved their task without a slip: what policies are compared with."""
     return [one for one in read_records(trajectories) if one["success"] and not one["slips"]]
-
-
-def _sections(config: Config, *names: str) -> dict[str, Any]:
-    values = config.model_dump(mode="json")
-    return {name: values[name] for name in names}

@@ -20,12 +20,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from hpl_gym.agents.chat import prompt_identity
 from hpl_gym.trainers.account import account
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.experts import clean_experts
 from hpl_gym.trainers.progress import bar
 from hpl_gym.trainers.records import Stage, digest, finished_manifest, read_records
 from hpl_gym.trainers.rollout import choose, in_order
+from hpl_gym.trainers.sections import decisive
 from hpl_gym.trainers.segmenters import segment_all
 from hpl_gym.trainers.worker import Record, Worker, load_policy
 
@@ -84,10 +86,13 @@ def explore(config: Config, run: Path, ray: str | None = None) -> dict[str, Any]
 
 def _settings(config: Config) -> dict[str, Any]:
     values = config.model_dump(mode="json")
-    names = ("seed", "env", "prompt", "max_new_tokens", "backend", "explore")
-    settings = {name: values[name] for name in names} | {"env_backend": config.env.backend}
-    del settings["explore"]["concurrency"]  # changes nothing
-    return settings
+    names = ("seed", "env", "max_new_tokens", "backend")
+    return {name: values[name] for name in names} | {
+        "prompt": prompt_identity(config.prompt),
+        "split": config.experts.split,
+        "explore": decisive(config.explore),
+        "env_backend": config.env.backend,
+    }
 
 
 async def _explore(
@@ -100,17 +105,17 @@ async def _explore(
         from hpl_gym.trainers.cluster import Cluster
 
         workers = Cluster(config, model, policy, ray)
-    before = Counter(stage.manifest.get("usage", {}))
+    usage = Counter(stage.manifest.get("usage", {}))
     try:
         await _branch(config, stage, experts, workers)
         branches = defaultdict(list)
         for branch in read_records(stage.folder / "trajectories.jsonl"):
             branches[branch["expert"]].append(branch)
         spans, external = await segment_all(config, stage, experts, branches)
-        before += Counter(external)
+        usage.update(external)
         await _value(config, stage, experts, branches, spans, workers)
     finally:
-        usage = before + Counter(await workers.usage())
+        usage.update(await workers.usage())
         stage.note(usage={name: round(amount, 3) for name, amount in sorted(usage.items())})
         await workers.close()
 

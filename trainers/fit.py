@@ -26,6 +26,20 @@ from hpl_gym.trainers.scorer import score_trees
 from hpl_gym.trainers.sections import TuningConfig
 from hpl_gym.trainers.tree_trainer import TreeTrainer
 
+PLANNED = {
+    "output_dir",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "max_steps",
+    "num_train_epochs",
+    "logging_strategy",
+    "logging_steps",
+    "save_strategy",
+    "save_steps",
+    "dataloader_drop_last",
+    "auto_find_batch_size",
+}
+"""Arguments that follow from the plan; with others data would be left out."""
 DEEPSPEED = Path(__file__).parent / "configs" / "deepspeed"
 
 
@@ -105,6 +119,8 @@ def fit(
     save(stage.folder / "model")
     if state.is_main_process:
         for checkpoint in stage.folder.glob("checkpoint-*"):
+            # Without this one, what a kill leaves of it is not taken for a checkpoint.
+            (checkpoint / "trainer_state.json").unlink(missing_ok=True)
             shutil.rmtree(checkpoint)
     return packs
 
@@ -158,6 +174,11 @@ def arguments(
         "seed": seed,
     }
     own = dict(settings.args)
+    if taken := sorted(PLANNED & set(own)):
+        raise HPLGymError(
+            f"The setting 'args' of the training: {taken[0]} follows from batch, epochs, "
+            "pack_tokens and save_steps; set these beside args."
+        )
     if "deepspeed" in own:
         _begin_deepspeed(state)
         shipped = DEEPSPEED / f"{own['deepspeed']}.json"

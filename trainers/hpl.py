@@ -20,8 +20,9 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from rich.console import Console
+from transformers import PreTrainedModel
 
-from hpl_gym.agents.chat import ChatEncoder, load_prompt
+from hpl_gym.agents.chat import ChatEncoder, load_prompt, prompt_identity
 from hpl_gym.agents.language_model import load_model, load_tokenizer
 from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.config import Config
@@ -66,7 +67,7 @@ def train(config: Config, run: Path, name: str = "train") -> dict[str, Any]:
         "pairs": digest([run / "pairs" / f"pairs_{level}.jsonl" for level in LEVELS]),
         "experts": digest([experts_file]),
         "reference": digest(sorted(folder.glob("*.safetensors"))),
-        "prompt": config.prompt,
+        "prompt": prompt_identity(config.prompt),
     }
     explored = finished_manifest(run / "explore", "explore")["config"]
     if explored["policy"] != inputs["reference"]:
@@ -163,17 +164,20 @@ def _referenced(
     """Return the pairs that fit, scored by the reference policy in the training's precision."""
     args = config.train.args
     half = bool(args.get("bf16"))
-    model, _ = load_model(run / "sft" / "model", str(state.device), torch.float32)
-    score_trees(model)
-    if half and "deepspeed" in args:  # DeepSpeed computes in half precision throughout
-        model = model.bfloat16()
+
+    def load() -> PreTrainedModel:
+        model, _ = load_model(run / "sft" / "model", str(state.device), torch.float32)
+        score_trees(model)
+        # DeepSpeed computes in half precision throughout.
+        return model.bfloat16() if half and "deepspeed" in args else model
+
     kept = run / "pairs" / ("reference-bf16" if half else "reference")
     stage = open_stage(state, kept, inputs)
     with torch.autocast(
         state.device.type, torch.bfloat16, enabled=half and "deepspeed" not in args
     ):
         return with_references(
-            items, [row["key"] for row in rows], model, stage, state, config.train
+            items, [row["key"] for row in rows], load, stage, state, config.train
         )
 
 

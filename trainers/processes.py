@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 
+from hpl_gym.agents.language_model import check_device
 from hpl_gym.trainers.progress import set_mode
 from hpl_gym.trainers.records import Stage
+
+_PATIENCE = timedelta(days=1)
+"""How long processes wait for the main one, which plays alone in RFT and after phases."""
 
 
 def processes(device: str) -> PartialState:
@@ -18,12 +23,17 @@ def processes(device: str) -> PartialState:
 
     Args:
         device: The settings' device.
+
+    Raises:
+        HPLGymError: There is no such device.
     """
-    if device == "cpu":
-        launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
-        state = PartialState(cpu=True, **{"backend": "gloo"} if launched else {})
-    else:
-        state = PartialState()
+    check_device(device)
+    more: dict[str, Any] = {}
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        more["timeout"] = _PATIENCE
+        if device == "cpu":
+            more["backend"] = "gloo"
+    state = PartialState(cpu=device == "cpu", **more)
     if not state.is_main_process:
         set_mode("quiet")
     return state

@@ -198,7 +198,8 @@ def digest(paths: list[Path]) -> str:
     """Return a SHA-256 over the contents of files, in the order given (16 hex digits)."""
     total = hashlib.sha256()
     for path in paths:
-        total.update(hashlib.sha256(path.read_bytes()).digest())
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()[:16]
 
 

@@ -1,13 +1,14 @@
 """The data of stage 2: what is trained on, with its log-probabilities under the reference policy.
 
 These are computed once, on token trees, and kept in ``pairs/reference/logprobs.jsonl``; no
-reference model is in memory while a policy is trained. Every method and setting reads the same.
+reference model is in memory while a policy is trained. Every method and setting reads the same. The
+first method of a run scores what it needs together, so their last bits depend on which that is.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def pair_items(
 def with_references(
     items: Sequence[Item],
     keys: Sequence[str],
-    model: PreTrainedModel,
+    load: Callable[[], PreTrainedModel],
     stage: Stage,
     state: PartialState,
     settings: TrainConfig,
@@ -86,7 +87,7 @@ def with_references(
     Args:
         items: Encoded pairs.
         keys: Their keys.
-        model: The reference policy, made ready by `score_trees`.
+        load: Loads the reference policy and makes it ready by `score_trees`.
         stage: ``pairs/reference``; what it lacks is computed and added.
         state: The processes, which share the work.
         settings: Which pairs fit.
@@ -102,9 +103,25 @@ def with_references(
     with state.main_process_first():
         known = stage.keys("logprobs")
     left = [(key, item) for key, item in fitting if key not in known]
-    trees = list(_trees(left, settings.pack_tokens))
-    model.eval()
-    with torch.no_grad(), bar("reference", len(left)) as progress:
+    if left:
+        _score(list(_trees(left, settings.pack_tokens)), load().eval(), stage, state)
+    state.wait_for_everyone()
+    logprobs = {
+        one["key"]: (one["winner"], one["loser"])
+        for one in read_records(stage.folder / "logprobs.jsonl")
+    }
+    return [replace(item, references=logprobs[key]) for key, item in fitting]
+
+
+def _score(
+    trees: Sequence[tuple[Tree, list[str]]],
+    model: PreTrainedModel,
+    stage: Stage,
+    state: PartialState,
+) -> None:
+    """Score trees, each in one of the processes, and write their pairs' log-probabilities."""
+    pairs = sum(len(inside) for _, inside in trees)
+    with torch.no_grad(), bar("reference", pairs) as progress:
         for first in range(0, len(trees), state.num_processes):
             round_ = trees[first : first + state.num_processes]
             own = round_[state.process_index : state.process_index + 1]
@@ -113,12 +130,6 @@ def with_references(
                 if state.is_main_process:
                     stage.append("logprobs", *records)
             progress.advance(sum(len(inside) for _, inside in round_))
-    state.wait_for_everyone()
-    logprobs = {
-        one["key"]: (one["winner"], one["loser"])
-        for one in read_records(stage.folder / "logprobs.jsonl")
-    }
-    return [replace(item, references=logprobs[key]) for key, item in fitting]
 
 
 def _logprobs(model: PreTrainedModel, tree: Tree, keys: Sequence[str]) -> list[Record]:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hpl_gym.agents.chat import prompt_identity
 from hpl_gym.agents.language_model import LanguageModelAgent, load_model, load_tokenizer
 from hpl_gym.core import Task
 from hpl_gym.trainers.config import Config
@@ -55,7 +56,12 @@ def rft(config: Config, run: Path) -> dict[str, Any]:
     source, model = run / "experts" / "trajectories.jsonl", run / "sft" / "model"
     policy = digest(sorted(model.glob("*.safetensors")))
     state = processes(config.device)
-    sections = {"seed": config.seed, "prompt": config.prompt, "rft": decisive(config.rft)}
+    values = config.model_dump(mode="json")
+    sections = {name: values[name] for name in ("seed", "env", "max_new_tokens", "backend")} | {
+        "prompt": prompt_identity(config.prompt),
+        "split": config.experts.split,
+        "rft": decisive(config.rft),
+    }
     inputs = {"experts": digest([source]), "policy": policy, "env_backend": config.env.backend}
     stage = open_stage(state, run / "rft", sections | inputs)
     if stage.finished:
@@ -137,6 +143,12 @@ def _sample(config: Config, stage: Stage, agent: LanguageModelAgent) -> None:
     def done(task: Task, records: list[Record]) -> None:
         stage.append("trajectories", *(one for one in records if one["key"] not in known))
 
+    async def sample() -> None:
+        try:
+            await in_order(left, work, done, settings.concurrency)
+        finally:
+            await agent.backend.close()
+
     left = [task for task in tasks if not known.issuperset(keys(task))]
     with bar("rft samples", len(tasks), len(tasks) - len(left)) as progress:
-        asyncio.run(in_order(left, work, done, settings.concurrency))
+        asyncio.run(sample())

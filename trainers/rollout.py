@@ -160,11 +160,30 @@ async def rollouts(
         )
         # Who is cancelled while waiting must not cancel what others wait for.
         meet[digest] = asyncio.shield(tasks[digest])
+        meet[digest].add_done_callback(_take_note)
     try:
         return list(await asyncio.gather(*tasks.values()))
     finally:
         for task in tasks.values():
             task.cancel()
+
+
+def _take_note(done: asyncio.Future[list[State]]) -> None:
+    """Look at an error that nobody may wait for; asyncio would print it."""
+    if not done.cancelled():
+        done.exception()
+
+
+def joined(states: Sequence[State]) -> Conversation:
+    """Return the conversation of a rollout, in which every turn has the tokens it was said with.
+
+    Where rollouts meet, what was said before may have other tokens in the one that is waited for.
+    """
+    conversation = states[0].conversation
+    for state in states[1:]:
+        turn = state.conversation.turns[-1]
+        conversation = conversation.add(turn.reply, turn.observation, turn.token_ids)
+    return conversation
 
 
 def until_met(states: Sequence[State], others: Container[str]) -> Sequence[State]:
@@ -254,10 +273,15 @@ def retrace(simulator: Simulator, state: State, turns: Sequence[dict[str, Any]])
     """Return the states along recorded turns, `state` first.
 
     Raises:
-        TrajectoryError: An observation differs from the record.
+        TrajectoryError: An observation differs from the record, or the turn limit is lower.
     """
     states = [state]
     for turn in turns:
+        if states[-1].over:
+            raise TrajectoryError(
+                f"A trajectory of {state.conversation.task_id} has {len(turns)} turns more than "
+                "this run plays: raise env.max_turns to what it was recorded with."
+            )
         reply = Reply(turn["reply"], tuple(turn.get("token_ids", ())))
         states.append(simulator.step(states[-1], reply))
         last = states[-1].conversation

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import gymnasium
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hpl_gym.core import TextEnv
+from hpl_gym.core import HPLGymError, TextEnv
 
 
 class Section(BaseModel):
@@ -32,14 +32,21 @@ class EnvConfig(Section):
     @property
     def backend(self) -> str:
         """What the environment runs on here, such as ``native`` or ``mariadb 10.11.14``."""
-        return gymnasium.make(self.id, disable_env_checker=True, **self.kwargs).unwrapped.backend  # type: ignore[attr-defined]
+        return self._made().backend
 
     def make(self, split: str) -> tuple[TextEnv, int]:
         """Return the bare environment, set to `split`, and the turn limit."""
-        env = gymnasium.make(self.id, split=split, disable_env_checker=True, **self.kwargs)
+        env = self._made(split=split)
         assert env.spec is not None
-        assert isinstance(env.unwrapped, TextEnv)
-        return env.unwrapped, self.max_turns or env.spec.max_episode_steps or 2**31
+        return env, self.max_turns or env.spec.max_episode_steps or 2**31
+
+    def _made(self, **more: Any) -> TextEnv:
+        try:
+            made = gymnasium.make(self.id, disable_env_checker=True, **more, **self.kwargs)
+        except (TypeError, gymnasium.error.Error) as error:
+            raise HPLGymError(f"The settings env.id and env.kwargs: {error}") from error
+        assert isinstance(made.unwrapped, TextEnv)
+        return made.unwrapped
 
 
 class ExpertsConfig(Section):
@@ -188,13 +195,21 @@ class PairsConfig(Section):
 
     Attributes:
         min_gap: A pair is kept when the winner's reward exceeds the loser's by more than this.
-        lengths: Lower bounds of the three group lengths, in turns.
-        gaps: Upper bounds of the three reward gaps, easiest first.
+        lengths: Lower bounds of the three group lengths, in turns: 0 and two larger ones.
+        gaps: Upper bounds of the three reward gaps, easiest first: 1 and two smaller ones.
     """
 
     min_gap: float = Field(0.01, ge=0)
     lengths: tuple[int, int, int] = (0, 3, 6)
     gaps: tuple[float, float, float] = (1.0, 0.7, 0.4)
+
+    @model_validator(mode="after")
+    def _covers_every_pair(self) -> PairsConfig:
+        first, second, third = self.lengths
+        widest, wide, narrow = self.gaps
+        if not (first == 0 < second < third and widest == 1 > wide > narrow > 0):
+            raise ValueError("lengths must rise from 0 and gaps fall from 1, or pairs are lost")
+        return self
 
 
 class TrainConfig(TuningConfig):
@@ -240,9 +255,11 @@ class EvalConfig(Section):
     concurrency: int = Field(64, ge=1)
 
 
-def decisive(settings: TuningConfig) -> dict[str, Any]:
-    """Return the settings of a training that decide its result."""
+INDIFFERENT = ("concurrency", "save_steps", "phases")
+"""Settings that change no stage's result."""
+
+
+def decisive(settings: Section) -> dict[str, Any]:
+    """Return the settings of a section that decide its stage's result."""
     values = settings.model_dump(mode="json")
-    for name in ("save_steps", "concurrency", "phases"):
-        values.pop(name, None)
-    return values
+    return {name: value for name, value in values.items() if name not in INDIFFERENT}

@@ -78,6 +78,3 @@ def entropy_threshold(entropies: Iterable[float], percentile: float = 80) -> flo
             "at least one turn, and a percentile from 0 to 100."
         )
     return float(np.percentile(values, percentile, method="linear"))
-
-
-SEGMENTERS = {"fixed-n": fixed_n, "fixed-k": fixed_k}

@@ -15,7 +15,7 @@ from typing import Any
 from accelerate import PartialState
 from transformers import PreTrainedModel
 
-from hpl_gym.agents.chat import ChatEncoder, load_prompt
+from hpl_gym.agents.chat import ChatEncoder, load_prompt, prompt_identity
 from hpl_gym.agents.language_model import load_model, load_tokenizer
 from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.config import Config
@@ -48,7 +48,11 @@ def sft(config: Config, run: Path) -> dict[str, Any]:
     """
     finished_manifest(run / "experts", "experts")
     source = run / "experts" / "trajectories.jsonl"
-    sections = {"seed": config.seed, "prompt": config.prompt, "sft": decisive(config.sft)}
+    sections = {
+        "seed": config.seed,
+        "prompt": prompt_identity(config.prompt),
+        "sft": decisive(config.sft),
+    }
     state = processes(config.device)
     stage = open_stage(state, run / "sft", sections | {"experts": digest([source])})
     if stage.finished:

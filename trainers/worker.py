@@ -13,6 +13,7 @@ from hpl_gym.trainers.rollout import (
     Simulator,
     State,
     cost,
+    joined,
     repeated,
     replay,
     retrace,
@@ -22,6 +23,7 @@ from hpl_gym.trainers.rollout import (
 )
 from hpl_gym.trainers.segment import Span
 from hpl_gym.trainers.value import Values, draw
+from hpl_gym.wrappers.transcript import Conversation
 
 Record = dict[str, Any]
 
@@ -106,20 +108,21 @@ class Worker:
         begins = {state.conversation.digest for state in states}
         branches = await rollouts(simulator, self._agent, states[:-1], draw(self._config.seed, 0))
         self._env_seconds += simulator.seconds
-        bounds = self._bounds(states[-1])
+        bounds = self._bounds(states[-1].conversation)
         return [
             self._branch(expert["key"], start, own, bounds) | cost(until_met(own, begins))
             for start, own in enumerate(branches)
         ]
 
-    def _bounds(self, state: State) -> tuple[int, ...]:
-        """Return where the turns of a state's history begin and end in its tokens."""
-        return self._agent.encoder.encode(state.conversation, ask=False).bounds
+    def _bounds(self, conversation: Conversation) -> tuple[int, ...]:
+        """Return where the turns of a conversation begin and end in its tokens."""
+        return self._agent.encoder.encode(conversation, ask=False).bounds
 
     def _branch(
         self, expert: str, start: int, states: Sequence[State], bounds: Sequence[int]
     ) -> Record:
         entropies = states[1].reply.entropies if states[1].reply else ()
+        last = joined(states)
         return {
             "key": f"{expert}#{start}",
             "expert": expert,
@@ -129,7 +132,7 @@ class Worker:
             "success": states[-1].success,
             "entropy": round(sum(entropies) / max(1, len(entropies)), 6),
             "winner_tokens": [bounds[2 * start], bounds[-1]],
-            "bounds": self._bounds(states[-1])[2 * start :],
+            "bounds": self._bounds(last)[2 * start :],
         }
 
     async def _groups(
@@ -174,7 +177,7 @@ class Worker:
         await values.estimate(
             state for _, start, stop in groups for state in (states[stop], loser(start, stop)[0])
         )
-        bounds = self._bounds(states[-1])
+        bounds = self._bounds(states[-1].conversation)
         self._env_seconds += simulator.seconds
         return list(values.records.values()), [
             {

@@ -16,6 +16,7 @@ from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.explore import explore
 from hpl_gym.trainers.preferences import make_pairs
 from hpl_gym.trainers.records import Stage, StageError, read_records
+from hpl_gym.trainers.reference import pair_items, pair_records
 from hpl_gym.trainers.rollout import Simulator, replay, rollout, to_conversation, to_record
 from hpl_gym.trainers.value import draw
 from tests.language import PROMPT, tokenizer
@@ -52,6 +53,18 @@ class Player:
 
     async def close(self):
         pass
+
+
+class Splitting(Player):
+    """Says what the experts say, in other tokens: in pieces that a tokenizer would join."""
+
+    async def generate(self, request):
+        done = await super().generate(request)
+        text = tokenizer().decode(list(done.ids[:-1])).replace("On.", "on.")
+        pieces = [text[place : place + 3] for place in range(0, len(text), 3)]
+        ids = [token for piece in pieces for token in tokenizer()(piece)["input_ids"]]
+        ids.append(request.stop_id)
+        return Completion(tuple(ids), (-0.1,) * len(ids), done.entropies[:1] * len(ids))
 
 
 def settings(**explored):
@@ -312,3 +325,15 @@ def test_a_full_disk_ends_in_one_sentence_and_loses_nothing(run, monkeypatch):
         with pytest.raises(StageError, match="No space left on device"):
             explore(settings(), run)
     assert all_of(run, settings()) == whole
+
+
+def test_pairs_are_found_again_whatever_tokens_a_reply_came_in(run, monkeypatch):
+    encoder = ChatEncoder(tokenizer(), PROMPT)
+    monkeypatch.setattr(module, "load_policy", lambda *_: LanguageModelAgent(Splitting(), encoder))
+    all_of(run, settings(segmenters=("fixed-n",)))
+    rows = pair_records(run, "fixed-n")
+    experts = {
+        one["key"]: to_conversation(one, ToyEnv.env_id)
+        for one in read_records(run / "experts/trajectories.jsonl")
+    }
+    assert len(pair_items(rows, encoder, experts)) == len(rows) > 10

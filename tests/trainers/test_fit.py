@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 
 import pytest
 import torch
@@ -115,7 +116,10 @@ def test_a_tracker_gets_the_metrics(tmp_path, monkeypatch):
     ("settings", "text"),
     [
         ({"args": {"no_such": 1}}, "no_such"),
-        ({"args": {"save_strategy": "sometimes"}}, "sometimes"),
+        ({"args": {"eval_strategy": "sometimes"}}, "sometimes"),
+        ({"args": {"gradient_accumulation_steps": 1}}, "follows from batch"),
+        ({"args": {"per_device_train_batch_size": 2}}, "follows from batch"),
+        ({"args": {"logging_steps": 2}}, "follows from batch"),
         ({"args": {"deepspeed": "zero3"}}, "launcher"),
         ({"lora": {"no_such": 1}}, "no_such"),
         ({"lora": {"target_modules": ["nowhere"]}}, "nowhere"),
@@ -160,6 +164,26 @@ def test_a_stopped_training_goes_on_with_the_same_losses(tmp_path, monkeypatch, 
         load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "stopped")
     )
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_kill_while_checkpoints_are_deleted_is_mended(tmp_path, monkeypatch):
+    expected, _ = trained(tmp_path / "whole")
+
+    delete = shutil.rmtree
+
+    def killed(folder, **options):
+        if not folder.name.startswith("checkpoint"):
+            return delete(folder, **options)
+        (folder / "model.safetensors").unlink()
+        raise StopError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hpl_gym.trainers.fit.shutil.rmtree", killed)
+        with pytest.raises(StopError):
+            trained(tmp_path / "stopped", save_steps=100)
+    got, _ = trained(tmp_path / "stopped", save_steps=100)
+    assert got == expected
+    assert not list((tmp_path / "stopped").glob("checkpoint-*"))
 
 
 def test_the_policy_of_each_phase_is_handed_over(tmp_path):

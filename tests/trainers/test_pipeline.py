@@ -5,6 +5,7 @@ import json
 import shutil
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from hpl_gym.trainers.cluster import Cluster
@@ -131,6 +132,14 @@ def test_scripted_agent_is_evaluated_like_any_other(run, capsys):
         (["sft", "sft.epochs=7"], "sft was"),
         (["experts", "--config", "nothing"], "no configuration"),
         (["experts", "experts.split=nowhere"], "nowhere"),
+        (["experts", "env.kwargs={rumes: small}"], "rumes"),
+        (["experts", "env.id=HPL/Alf-v0"], "Alf"),
+        (
+            ["sft", "device=cuda"] if not torch.cuda.is_available() else ["sft", "device=x"],
+            "device",
+        ),
+        (["eval", "--agent", "sft", "--name", "x", "device=gpu"], "no device 'gpu'"),
+        (["pairs", "pairs.lengths=[2,4,6]"], "rise from 0"),
         (["play", "--agent", "scripted", "--task", "999999"], "out of range"),
         (["play", "env.kwargs={engine: steam}"], "steam"),
         (["play", "env.kwargs={games: /no/such/folder}"], "/no/such/folder"),
@@ -146,6 +155,20 @@ def test_a_mistake_ends_in_one_sentence(run, arguments, text, capsys, monkeypatc
     error = capsys.readouterr().err
     assert text in error
     assert "Traceback" not in error
+
+
+def test_a_run_that_is_a_file_is_named(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert hpl("experts", "--run", tmp_path / "file", "experts.count=1") == 1
+    assert f"{tmp_path / 'file'}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"- a\n- b\n", b"seed: \xff", b"seed: [1"])
+def test_a_file_without_settings_is_named(tmp_path, content, capsys):
+    path = tmp_path / "my.yaml"
+    path.write_bytes(content)
+    assert hpl("pairs", "--run", tmp_path / "run", "--config", path, "seed=1") == 1
+    assert "my.yaml" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("config", ["paper", "paper-webshop", "paper-intercode-sql"])

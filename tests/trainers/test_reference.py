@@ -31,10 +31,13 @@ KEYS = [f"k{number}" for number in range(7)]
 
 
 def referenced(folder, items=ITEMS, keys=KEYS, model=None, **settings):
-    model = model or load()
-    score_trees(model)
+    def reference():
+        loaded = model or load()
+        score_trees(loaded)
+        return loaded
+
     stage, state = Stage(folder, {}), processes("cpu")
-    return with_references(items, keys, model, stage, state, TrainConfig(**settings))
+    return with_references(items, keys, reference, stage, state, TrainConfig(**settings))
 
 
 def test_they_are_those_of_separate_sequences_in_the_pairs_order(tmp_path):
@@ -48,11 +51,9 @@ def test_they_are_those_of_separate_sequences_in_the_pairs_order(tmp_path):
 
 def test_what_is_known_is_not_computed_again(tmp_path):
     first = referenced(tmp_path, ITEMS[:4], KEYS[:4])
-    broken = load()
-    broken.forward = None  # whoever calls it fails
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tests.trainers.test_reference.score_trees", lambda model: None)
-        assert referenced(tmp_path, ITEMS[:4], KEYS[:4], broken) == first
+        patch.setattr("tests.trainers.test_reference.load", None)  # whoever calls it fails
+        assert referenced(tmp_path, ITEMS[:4], KEYS[:4]) == first
     assert referenced(tmp_path)[:4] == first
     lines = (tmp_path / "logprobs.jsonl").read_text().splitlines()
     assert sorted(json.loads(line)["key"] for line in lines) == KEYS

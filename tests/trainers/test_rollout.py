@@ -1,4 +1,5 @@
 import asyncio
+import gc
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from hpl_gym.trainers.rollout import (
     in_order,
     replay,
     rollout,
+    rollouts,
     to_conversation,
     to_record,
 )
@@ -56,6 +58,31 @@ def test_a_rollout_ends_with_the_episode_the_turns_or_the_limit():
     simulator, states = play(HARD, limit=5)
     assert (states[-1].truncated, states[-1].over, states[-1].reward) == (True, True, 0.0)
     assert simulator.steps == 5
+
+
+class RefusedError(Exception):
+    pass
+
+
+class Refusing:
+    """Fails where it is asked."""
+
+    async def act(self, talk, seed=0):
+        raise RefusedError
+
+
+def test_an_agents_error_is_raised_and_not_printed_as_well(caplog):
+    simulator, states = play(HARD)
+    with pytest.raises(RefusedError):
+        asyncio.run(rollouts(simulator, Refusing(), states[:-1], seed=0))
+    gc.collect()
+    assert not caplog.records
+
+
+def test_a_lower_turn_limit_than_the_records_is_named():
+    _, states = play(HARD)
+    with pytest.raises(TrajectoryError, match=r"raise env\.max_turns"):
+        replay(Simulator(ToyEnv(), 3), to_record(states))
 
 
 def test_rollouts_of_one_environment_do_not_disturb_each_other():

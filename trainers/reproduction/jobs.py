@@ -14,6 +14,7 @@ from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.config import Config, ConfigError, load_config, method, save_config
 from hpl_gym.trainers.records import digest
 from hpl_gym.trainers.reproduction.presets import MAIN, PHASES, Preset
+from hpl_gym.trainers.sections import INDIFFERENT
 
 STAGES = {
     "experts": ("seed", "env", "experts"),
@@ -25,8 +26,6 @@ STAGES = {
     "eval": ("seed", "device", "env", "prompt", "max_new_tokens", "backend", "eval"),
 }
 """The settings that decide the result of each stage; of what could start, earlier stages do."""
-
-_NO_MATTER = ("concurrency", "save_steps", "phases")
 
 
 @dataclass(frozen=True)
@@ -99,6 +98,8 @@ def make_runs(
     Raises:
         HPLGymError: A benchmark or a setting is wrong, or data are missing.
     """
+    if any(one.partition("=")[0].strip() == "seed" for one in overrides):
+        raise ConfigError("A reproduction has the seeds 0, 1, ...: choose how many by --seeds.")
     runs = []
     for experiment in experiments:
         for seed in seeds:
@@ -182,7 +183,7 @@ def _run_jobs(preset: Preset, run: Run, policies: tuple[str, ...]) -> list[Job]:
         key = _digest(
             {
                 "stage": stage,
-                "settings": {part: _decisive(values[part]) for part in STAGES[stage]},
+                "settings": {part: _decisive(values[part]) for part in _parts(stage, values)},
                 "inputs": [made[one].key for one in inputs],
                 "name": name,
                 "backend": run.backend,
@@ -259,10 +260,15 @@ def _refuse_overrides(name: str, own: Iterable[str], overrides: Iterable[str]) -
             )
 
 
+def _parts(stage: str, values: dict[str, Any]) -> tuple[str, ...]:
+    taught = stage == "experts" and values["experts"]["teacher"]
+    return (*STAGES[stage], *(("prompt", "max_new_tokens") if taught else ()))
+
+
 def _decisive(section: Any) -> Any:
     if not isinstance(section, dict):
         return section
-    return {name: value for name, value in section.items() if name not in _NO_MATTER}
+    return {name: value for name, value in section.items() if name not in INDIFFERENT}
 
 
 def _digest(value: Any) -> str:

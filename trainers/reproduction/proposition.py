@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from hpl_gym.agents.chat import prompt_identity
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.experts import clean_experts
 from hpl_gym.trainers.progress import bar
@@ -47,8 +48,13 @@ def measure(config: Config, run: Path, settings: PropositionConfig) -> dict[str,
     source, model = run / "experts" / "trajectories.jsonl", run / "sft" / "model"
     policy = digest(sorted(model.glob("*.safetensors")))
     values = config.model_dump(mode="json")
-    sections = {name: values[name] for name in ("seed", "env", "prompt", "max_new_tokens")}
-    sections |= {"count": settings.count, "rollouts": settings.rollouts}
+    names = ("seed", "env", "max_new_tokens", "device", "backend")
+    sections = {name: values[name] for name in names} | {
+        "prompt": prompt_identity(config.prompt),
+        "temperature": config.explore.value_temperature,
+        "count": settings.count,
+        "rollouts": settings.rollouts,
+    }
     folder = (run / "sft").resolve().parent / "proposition"
     stage = Stage(folder, sections | {"experts": digest([source]), "policy": policy})
     if not stage.finished:
@@ -199,5 +205,11 @@ def _roll_out(
     def done(_: dict[str, Any], record: dict[str, Any]) -> None:
         stage.append("outcomes", record)
 
+    async def roll_out() -> None:
+        try:
+            await in_order(left, work, done, concurrency=2)
+        finally:
+            await agent.backend.close()
+
     with bar("proposition 1", len(experts), len(experts) - len(left)) as progress:
-        asyncio.run(in_order(left, work, done, concurrency=2))
+        asyncio.run(roll_out())

@@ -122,6 +122,19 @@ def test_another_device_is_another_result(tmp_path):
     assert [name for name in cpu if cpu[name] == cuda[name]] == ["alfworld 0 experts"]
 
 
+def test_a_teachers_prompt_decides_and_a_scripted_experts_does_not(tmp_path):
+    def key(*overrides):
+        runs = make_runs(MINI, tmp_path, ["alfworld"], [0], list(overrides))
+        return next(one.key for one in make_jobs(MINI, runs, ["sft"]) if one.stage == "experts")
+
+    assert key("prompt=alfworld") == key("prompt=brief")
+    taught = [
+        key("experts.teacher=gpt", more)
+        for more in ("prompt=alfworld", "prompt=brief", "max_new_tokens=5")
+    ]
+    assert len(set(taught)) == 3
+
+
 def test_what_was_deleted_is_made_again(tmp_path):
     reproduce(tmp_path)
     gone = next(tmp_path.glob("*/seed-0/eval/sft"))
@@ -235,6 +248,7 @@ def test_mistakes_are_one_sentence(tmp_path, capsys):
         ["train.beta=none"],
         ["train.betta=1"],
         ["train.epochs=2", "--env", "alfworld"],
+        ["seed=5", "--env", "alfworld"],
         ["--method", "eto-phase-1", "--table", "1", "--env", "alfworld"],
         ["--table", "6", "--env", "webshop"],
         ["--table", "7", "--env", "alfworld", "eval.splits=[valid_seen]"],
