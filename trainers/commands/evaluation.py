@@ -19,8 +19,8 @@ def evaluation(
     agent: Annotated[
         str,
         typer.Option(
-            help="random, scripted, informed, a stage or method of the run (sft, rft, train, eto, "
-            "ipr, ...), or a model folder or hub name."
+            help="random, scripted, informed, a stage, method or --name of the run (sft, rft, "
+            "train, eto, ipr, ...), a model folder or hub name, or openai:MODEL at OPENAI_BASE_URL."
         ),
     ] = "train",
     name: Annotated[str | None, typer.Option(help="What to call the result.")] = None,
