@@ -76,9 +76,12 @@ def play(
     Returns:
         The conversation and the last `info` (``success``, ``score``, ``steps``, ...).
     """
-    # In a thread of its own, since notebooks have a running event loop already.
-    with ThreadPoolExecutor(1) as thread:
-        episode = _play(TranscriptWrapper(ReActWrapper(env)), agent, task, seed)
+    episode = _play(TranscriptWrapper(ReActWrapper(env)), agent, task, seed)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(episode)
+    with ThreadPoolExecutor(1) as thread:  # notebooks have a running event loop
         return thread.submit(asyncio.run, episode).result()
 
 
@@ -86,9 +89,13 @@ async def _play(
     env: TranscriptWrapper, agent: Agent, task: Any, seed: int
 ) -> tuple[Conversation, dict[str, Any]]:
     _, info = env.reset(seed=seed, options=None if task is None else {"task": task})
-    over = False
+    conversation, over = info["conversation"], False
     while not over:
-        reply = await agent.act(info["conversation"], seed)
-        _, _, terminated, truncated, info = env.step(reply.text)
+        reply = await agent.act(conversation, seed)
+        observation, _, terminated, truncated, info = env.step(reply.text)
+        # With the tokens that were sampled, which the environment does not know.
+        conversation = conversation.add(
+            reply.text, observation, reply.token_ids, info["admissible_actions"]
+        )
         over = terminated or truncated
-    return info["conversation"], info
+    return conversation, info

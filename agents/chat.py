@@ -17,6 +17,8 @@ from typing import Any
 from hpl_gym.core import HPLGymError
 from hpl_gym.wrappers.transcript import Conversation
 
+# Templates that show the date would give other contexts every day.
+_NO_TODAY = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
 _SYSTEM, _FIRST, _REPLY, _OBSERVATION = "@system@", "@first@", "@reply@", "@observation@"
 
 
@@ -107,7 +109,12 @@ class ChatEncoder:
 
     def _render(self, messages: list[dict[str, str]], ask: bool) -> str:
         return str(
-            self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask)
+            self.tokenizer.apply_chat_template(
+                messages,
+                chat_template=_NO_TODAY + self.tokenizer.get_chat_template(),
+                tokenize=False,
+                add_generation_prompt=ask,
+            )
         )
 
     def _pieces(self) -> None:
@@ -121,7 +128,12 @@ class ChatEncoder:
         try:
             opening, head = system, self._render(system, True)
         except Exception:  # templates raise errors of jinja's for roles that they do not know
-            opening, head = merged, self._render(merged, True)
+            try:
+                opening, head = merged, self._render(merged, True)
+            except Exception as error:
+                raise ChatTemplateError(
+                    f"The tokenizer's chat template does not work: {error}"
+                ) from error
         once = self._render(opening + exchange, True)
         twice = self._render(opening + exchange + exchange, True)
         before, found, rest = once.partition(_REPLY)
@@ -132,8 +144,8 @@ class ChatEncoder:
                 "The tokenizer's chat template changes earlier messages as a chat goes on, so "
                 "contexts cannot be shared; set a template that only appends."
             )
-        end = self._tokenize(end_and_user)[0]
-        end_text = self.tokenizer.convert_ids_to_tokens(end)
+        end = next(iter(self._tokenize(end_and_user)), None)
+        end_text = "" if end is None else self.tokenizer.convert_ids_to_tokens(end)
         if not end_and_user.startswith(end_text) or end not in self.tokenizer.all_special_ids:
             raise ChatTemplateError(
                 "The tokenizer's chat template does not end replies with a special token; "
@@ -152,7 +164,7 @@ def load_prompt(name_or_path: str) -> str:
     """
     shipped = Path(__file__).parent / "prompts"
     for path in (shipped / f"{name_or_path}.md", Path(name_or_path)):
-        if path.is_file():
+        if _is_file(path):
             return path.read_text(encoding="utf-8").strip()
     names = ", ".join(sorted(path.stem for path in shipped.glob("*.md")))
     raise HPLGymError(
@@ -167,5 +179,13 @@ def prompt_identity(name_or_path: str) -> str:
         HPLGymError: There is no such prompt.
     """
     text = load_prompt(name_or_path)
-    is_file = Path(name_or_path).is_file()
-    return hashlib.sha256(text.encode()).hexdigest()[:16] if is_file else name_or_path
+    if _is_file(Path(name_or_path)):
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return name_or_path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a text that is too long for a name
+        return False

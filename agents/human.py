@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -38,7 +37,7 @@ class HumanAgent:
             self.write(f"{conversation.observation}\n\n{_HELP}")
         while True:
             try:
-                command = (await asyncio.to_thread(self.read, "> ")).strip()
+                command = self.read("> ").strip()
             except EOFError:
                 raise HPLGymError(
                     "The input ended before the episode: play in a terminal, or give a command "

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+_MAX_CONTEXT = 6000
+
+
 class ModelFolderError(HPLGymError):
     """A path is not a model that can be loaded."""
 
@@ -42,7 +45,7 @@ class LanguageModelAgent:
         *,
         temperature: float = 0.0,
         max_new_tokens: int = 96,
-        max_context: int = 6000,
+        max_context: int = _MAX_CONTEXT,
     ) -> None:
         self.backend = backend
         self.encoder = encoder
@@ -67,7 +70,6 @@ class LanguageModelAgent:
             return Reply("")
         request = Request(
             context.ids,
-            context.bounds,
             request_seed(conversation, seed),
             self.temperature,
             self.max_new_tokens,
@@ -127,10 +129,11 @@ def check_device(device: str) -> None:
     import torch
 
     try:
-        missing = torch.device(device).type == "cuda" and not torch.cuda.is_available()
+        wanted = torch.device(device)
+        found = torch.get_device_module(wanted).device_count() > (wanted.index or 0)
     except RuntimeError:
-        missing = True
-    if missing:
+        found = False
+    if not found:
         raise HPLGymError(
             f"There is no device {device!r} here: use device=cpu, or device=cuda on a machine with "
             "a CUDA GPU and a build of torch for it."
@@ -164,8 +167,8 @@ def load_tokenizer(folder: str | Path) -> Any:
 def _reading(folder: str | Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # libraries raise what they like for broken files
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise ModelFolderError(f"No model can be loaded from {folder}: {reason}") from error
 
 
@@ -184,7 +187,8 @@ def load_agent(
         folder: A model folder or hub name.
         prompt: A shipped prompt's name or a text file.
         temperature: Sampling temperature; 0 is greedy.
-        max_new_tokens: Longest reply.
+        max_new_tokens: Longest reply; a context may be as long as the model has positions for, at
+            most 6,000 tokens.
         device: A torch device, for `transformers`.
         backend: What runs the model; with ``openai`` vLLM's server at OPENAI_BASE_URL does, which
             serves it by the folder's name.
@@ -208,9 +212,14 @@ def load_agent(
         from hpl_gym.agents.backends.openai import OpenAIBackend
 
         tokenizer, running = load_tokenizer(folder), OpenAIBackend(str(folder))
+    from transformers import AutoConfig
+
+    model_config = AutoConfig.from_pretrained(str(folder)).get_text_config().to_dict()
+    positions = model_config.get("max_position_embeddings") or _MAX_CONTEXT + max_new_tokens
     return LanguageModelAgent(
         running,
         ChatEncoder(tokenizer, load_prompt(prompt)),
         temperature=temperature,
         max_new_tokens=max_new_tokens,
+        max_context=min(_MAX_CONTEXT, positions - max_new_tokens),
     )

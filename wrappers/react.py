@@ -49,6 +49,7 @@ class ReActWrapper(gymnasium.ActionWrapper[str, str, str], RecordConstructorArgs
 
     Example:
         >>> env = ReActWrapper(gym.make("HPL/ALFWorld-v0"))
+        >>> observation, info = env.reset(seed=0)
         >>> env.step("Thought: Let me see what is here.\nAction: look")
     """
 

@@ -135,8 +135,9 @@ class Recording:
 class WrappedSnapshot:
     """An episode at one point as a stack of wrappers has it: immutable, hashable, picklable.
 
-    Equal snapshots are of equal states. The reverse holds as long as the wrappers' fields are
-    immutable: what is mutable is compared as pickled, and equal values may pickle differently.
+    Equal snapshots are of equal states, but for the generator that wrappers may draw from. The
+    reverse holds as long as the wrappers' fields are immutable: what is mutable is compared as
+    pickled, and equal values may pickle differently.
 
     Attributes:
         stack: The wrappers' classes, outermost first.

@@ -114,6 +114,8 @@ class Server:
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
         loop = asyncio.get_running_loop()
+        for ended in [one for one in self._open if one.is_closed()]:
+            del self._open[ended]
         if loop not in self._open:
             client = AsyncOpenAI(
                 base_url=self.base_url,
@@ -138,7 +140,10 @@ class Server:
         from openai import OpenAIError
         from openai.types import CompletionUsage
 
-        client, slots = self._connection()
+        try:
+            client, slots = self._connection()
+        except Exception as error:  # the package's own packages raise what they like for an address
+            raise ServerError(f"{self.base_url!r} is no address of a server: {error}.") from error
         try:
             async with slots:
                 with self._watch:

@@ -14,7 +14,6 @@ class Request:
 
     Attributes:
         ids: Token ids of the context.
-        bounds: Ends of the context's pieces, ascending; hints at which prefixes come again.
         seed: Seed of this request's sampling alone.
         temperature: 0 is greedy.
         max_new_tokens: Where to stop at the latest.
@@ -22,7 +21,6 @@ class Request:
     """
 
     ids: tuple[int, ...]
-    bounds: tuple[int, ...]
     seed: int
     temperature: float
     max_new_tokens: int

@@ -22,12 +22,14 @@ from itertools import pairwise
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 
 from hpl_gym.agents.backends.decoding import Draws, Reply, decode
 from hpl_gym.agents.backends.drafts import Drafts
 from hpl_gym.agents.backends.prefixes import Ids, Prefixes, common_length
 from hpl_gym.agents.backends.request import Completion, Request, Usage
 from hpl_gym.agents.backends.rows import Arena, Rows, cached
+from hpl_gym.core import HPLGymError
 
 # More new tokens than an observation usually has.
 _LONG = 64
@@ -54,11 +56,20 @@ class TransformersBackend:
 
     Attributes:
         usage: What was done so far.
+
+    Raises:
+        HPLGymError: The model has a layer without full attention.
     """
 
     def __init__(
         self, model: PreTrainedModel, *, max_batch: int = 64, cache_bytes: int = 2 << 30
     ) -> None:
+        layers = DynamicCache(config=model.config).layers
+        if any(type(layer) is not DynamicLayer for layer in layers):
+            raise HPLGymError(
+                f"{type(model).__name__} has layers without full attention (a sliding window, or a "
+                "state), which the transformers backend cannot share prefixes of: use backend=vllm."
+            )
         self.model = model.eval()
         self.max_batch = max_batch
         self.cache_bytes = cache_bytes
@@ -77,8 +88,18 @@ class TransformersBackend:
         self._server: asyncio.Task[None] | None = None
 
     async def generate(self, request: Request) -> Completion:
-        """Return the continuation of `request`."""
-        waiting = _Waiting(request, asyncio.get_running_loop().create_future())
+        """Return the continuation of `request`.
+
+        Raises:
+            HPLGymError: Another thread's event loop is being served.
+        """
+        loop = asyncio.get_running_loop()
+        if self._server is not None and self._server.get_loop() is not loop:
+            raise HPLGymError(
+                "This model serves another thread: run episodes as coroutines of one event loop, "
+                "or load an agent for each thread."
+            )
+        waiting = _Waiting(request, loop.create_future())
         self._queue.append(waiting)
         if self._server is None:
             self._server = asyncio.ensure_future(self._serve())

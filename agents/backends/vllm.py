@@ -104,8 +104,12 @@ class VLLMBackend:
         )
         prompt = TokensPrompt(prompt_token_ids=list(request.ids))
         with self._watch:
-            async for output in self._engine.generate(prompt, parameters, str(next(self._names))):
-                final = output
+            try:
+                name = str(next(self._names))
+                async for output in self._engine.generate(prompt, parameters, name):
+                    final = output
+            except ValueError as error:
+                raise HPLGymError(f"vLLM refuses a request: {error}") from error
         (answer,) = final.outputs
         ids = tuple(answer.token_ids)
         self.usage.calls += 1

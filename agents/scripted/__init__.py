@@ -8,7 +8,7 @@ import gymnasium
 
 from hpl_gym.agents.agent import Agent
 from hpl_gym.agents.scripted.alfworld import ScriptedALFWorld
-from hpl_gym.core import HPLGymError
+from hpl_gym.core import HPLGymError, TextEnv
 
 
 def expert(env: gymnasium.Env[str, str], mode: Literal["search", "informed"] = "search") -> Agent:
@@ -21,9 +21,16 @@ def expert(env: gymnasium.Env[str, str], mode: Literal["search", "informed"] = "
             answers its question, and looks around as if it did not.
 
     Raises:
-        HPLGymError: The benchmark has no scripted agent of that mode.
+        HPLGymError: The benchmark has no scripted agent of that mode, or no task is played.
     """
     bare: Any = env.unwrapped
+    if mode not in ("search", "informed") or not isinstance(bare, TextEnv):
+        raise HPLGymError(
+            f"There is no scripted agent of mode {mode!r} for {type(bare).__name__}: use search or "
+            "informed, and an environment of this package."
+        )
+    if mode == "informed" and bare.task is None:
+        raise HPLGymError("An informed expert knows one task: call env.reset() first.")
     if bare.env_id == "HPL/WebShop-v0" and mode == "search":
         from hpl_gym.agents.scripted.webshop import ScriptedWebShop
 

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 
 from hpl_gym.agents.agent import Reply
 from hpl_gym.agents.scripted.intercode_sql_guess import Table, guess, stems
+from hpl_gym.intercode_sql.env import read_action
 from hpl_gym.intercode_sql.result import ERROR
 from hpl_gym.intercode_sql.tables import sqlglot
 from hpl_gym.wrappers.react import ThoughtAction, parse_reply
 from hpl_gym.wrappers.transcript import Conversation
 
 _MOST_TABLES = 3
+_LOOK = re.compile(r"DESC(?:RIBE)?\s+`?([\w$]+)`?$", re.IGNORECASE)
 _NAME = re.compile(r"\('((?:\w|\$)+)'")
 
 
@@ -26,11 +28,13 @@ class _Memory:
         names: The tables, once they were listed.
         tables: The tables that were looked at.
         tried: Queries and what they gave.
+        last: The query of the last turn; empty if it was a look at the tables.
     """
 
     names: list[str] = field(default_factory=list)
     tables: dict[str, Table] = field(default_factory=dict)
     tried: list[tuple[str, str]] = field(default_factory=list)
+    last: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,9 @@ class ScriptedInterCodeSQL:
         queries = guess(question, tables)
         tried = {query for query, _ in memory.tried}
         if memory.tried and not memory.tried[-1][1].startswith(ERROR):
-            return ThoughtAction("This answers the question, so I submit it.", "submit")
+            if memory.last:
+                return ThoughtAction("This answers the question, so I submit it.", "submit")
+            return _run("I know the query that answers the question.", memory.tried[-1][0])
         for query in queries:
             if query not in tried:
                 thought = (
@@ -89,7 +95,7 @@ def _demonstrate(
 ) -> ThoughtAction:
     """Return the next step towards a query that is known."""
     tried = [query for query, _ in memory.tried]
-    if gold in tried:
+    if memory.last == _bare(gold):
         return ThoughtAction("This answers the question, so I submit it.", "submit")
     if memory.tried and memory.tried[-1][1].startswith(ERROR):
         return _run(f"There is no such column, so I use the right one. {_plan(gold)}", gold)
@@ -153,15 +159,20 @@ def _run(thought: str, statement: str) -> ThoughtAction:
 def _read(conversation: Conversation) -> _Memory:
     memory = _Memory()
     for turn in conversation.turns:
-        statement = parse_reply(turn.reply).action.removeprefix("```sql").strip("`\n ")
-        shown = turn.observation
-        if statement.upper() == "SHOW TABLES":
+        statement = _bare(read_action(parse_reply(turn.reply).action))
+        shown, memory.last = turn.observation, ""
+        if look := _LOOK.match(statement):
+            memory.tables[look[1].lower()] = _table(look[1], shown)
+        elif statement.upper() == "SHOW TABLES":
             memory.names = [name.lower() for name in _NAME.findall(shown)]
-        elif statement.upper().startswith("DESC "):
-            memory.tables[statement[5:].strip().lower()] = _table(statement[5:].strip(), shown)
-        else:
+        elif not statement.upper().startswith("SHOW"):
             memory.tried.append((statement, shown))
+            memory.last = statement
     return memory
+
+
+def _bare(statement: str) -> str:
+    return statement.strip().rstrip("; ")
 
 
 def _table(name: str, shown: str) -> Table:

@@ -79,7 +79,7 @@ def _fit(asked: str, table: Table) -> float:
     """Return how well a table fits a question: the columns it names, and the table itself."""
     words = set(stems(asked))
     own = _words(table.name)
-    return len(_named(asked, table)) + 2.0 * sum(word in words for word in own) / len(own)
+    return len(_named(asked, table)) + 2.0 * sum(word in words for word in own) / max(1, len(own))
 
 
 def _words(name: str) -> list[str]:
@@ -94,7 +94,7 @@ def _named(asked: str, table: Table) -> list[str]:
     places = {}
     for column in table.columns:
         parts = [word for word in _words(column) if word not in own] or _words(column)
-        if all(word in words for word in parts):
+        if parts and all(word in words for word in parts):
             places[column] = words.index(parts[0])
     return sorted(places, key=lambda column: places[column])
 

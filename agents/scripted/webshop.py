@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from hpl_gym.agents.agent import Reply
-from hpl_gym.webshop.pages import SEPARATOR
+from hpl_gym.webshop.pages import SEPARATOR, parse_action
 from hpl_gym.webshop.search import analyze
 from hpl_gym.wrappers.react import ThoughtAction, parse_reply
 from hpl_gym.wrappers.transcript import Conversation
@@ -80,6 +80,7 @@ class _Memory:
         kind: ``search``, ``results``, ``item``, or a detail page's name.
         asin: The product that is looked at.
         candidates: Products on the results pages, best first.
+        shown: Those on the results page that is or was open.
         chosen: Options chosen for the product that is looked at.
         searches: How many searches there were.
     """
@@ -87,6 +88,7 @@ class _Memory:
     kind: str = "search"
     asin: str = ""
     candidates: dict[str, _Candidate] = field(default_factory=dict)
+    shown: set[str] = field(default_factory=set)
     chosen: set[str] = field(default_factory=set)
     searches: int = 0
 
@@ -178,7 +180,10 @@ def _next_step(conversation: Conversation, left: int) -> ThoughtAction:
             return ThoughtAction("Nothing was found, so I try fewer words.", f"search[{fewer}]")
         return ThoughtAction("Nothing was found, so I start again.", "click[Back to Search]")
     if memory.kind == "results":
-        return _open(ranked[0], wish)
+        best = next((one for one in ranked if one.asin in memory.shown), None)
+        if best is None:
+            return ThoughtAction("Nothing is shown, so I start again.", "click[Back to Search]")
+        return _open(best, wish)
     here = memory.candidates[memory.asin]
     if memory.kind != "item":
         return ThoughtAction(_finding(here, wish), "click[< Prev]")
@@ -224,12 +229,11 @@ def _read(conversation: Conversation) -> _Memory:
     memory = _Memory()
     _see(memory, conversation.observation)
     for turn in conversation.turns:
-        action = parse_reply(turn.reply).action.lower()
-        argument = action[action.find("[") + 1 : -1]
+        verb, argument = parse_action(parse_reply(turn.reply).action) or ("", "")
         before = memory.kind
-        if action.startswith("search["):
+        if verb == "search":
             memory.searches += 1
-        elif before == "results" and argument.upper() in memory.candidates:
+        elif before == "results" and _ASIN.fullmatch(argument.upper()):
             memory.asin, memory.chosen = argument.upper(), set()
         elif before == "item" and any(
             argument in group for group in (memory.candidates[memory.asin].options or {}).values()
@@ -248,16 +252,19 @@ def _see(memory: _Memory, observation: str) -> None:
         return
     body = parts[3:]  # after "Instruction:", the instruction and "Back to Search"
     if body and _RESULTS.fullmatch(body[0]):
-        memory.kind = "results"
+        memory.kind, memory.shown = "results", set()
         for place in range(1, len(body) - 2):
             if _ASIN.fullmatch(body[place]) and body[place + 2].startswith("$"):
                 price = float(body[place + 2].split(" to ")[0].lstrip("$"))
                 candidate = _Candidate(body[place], body[place + 1], price, len(memory.candidates))
                 memory.candidates.setdefault(candidate.asin, candidate)
+                memory.shown.add(candidate.asin)
     elif body and body[-1] == "Buy Now":
         memory.kind = "item"
-        candidate = memory.candidates[memory.asin]
         price = next(at for at, part in enumerate(body) if part.startswith("Price: $"))
+        lowest = float(body[price].removeprefix("Price: $").split(" to ")[0])
+        opened = _Candidate(memory.asin, body[price - 1], lowest, len(memory.candidates))
+        candidate = memory.candidates.setdefault(memory.asin, opened)
         candidate.options = _groups(body[1 : price - 1])
     elif memory.asin in memory.candidates and memory.kind in ("description", "features", "reviews"):
         candidate = memory.candidates[memory.asin]

@@ -1,8 +1,14 @@
 import asyncio
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 from hpl_gym.agents import Reply, play
 from tests.toy import make
 from tests.trainers.test_rollout import HARD, Reciter
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_play_runs_an_episode_to_its_end():
@@ -23,6 +29,34 @@ def test_play_works_where_an_event_loop_runs_already():
         return play(make(), Reciter(HARD), task="train/hard")
 
     assert asyncio.run(notebook())[1]["success"]
+
+
+def test_play_hands_on_the_tokens_that_were_sampled():
+    class Sampler(Reciter):
+        async def act(self, talk, seed=0):
+            reply = await super().act(talk, seed)
+            return Reply(reply.text, (7, len(talk.turns)))
+
+    talk, _ = play(make(), Sampler(HARD), task="train/hard")
+    assert [turn.token_ids for turn in talk.turns] == [(7, place) for place in range(len(HARD))]
+
+
+def test_play_can_be_interrupted():
+    code = (
+        "import asyncio, gymnasium, tests.toy\n"
+        "from hpl_gym.agents import play\n"
+        "class Slow:\n"
+        "    async def act(self, talk, seed=0):\n"
+        "        print('asked', flush=True)\n"
+        "        await asyncio.sleep(60)\n"
+        "play(tests.toy.make(), Slow())\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT
+    ) as process:
+        assert process.stdout.readline() == b"asked\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) != 0
 
 
 def test_a_reply_comes_apart():

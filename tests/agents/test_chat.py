@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import given
 
-from hpl_gym.agents.chat import ChatEncoder, ChatTemplateError, load_prompt
+from hpl_gym.agents.chat import ChatEncoder, ChatTemplateError, load_prompt, prompt_identity
 from hpl_gym.core import HPLGymError
 from tests.language import PROMPT, conversation, conversations, tokenizer
 
@@ -80,6 +80,9 @@ def test_template_without_system_role_gets_the_prompt_in_the_first_message():
         None,
         "{% for m in messages %}{{ m.content }}{{ loop.revindex }}<|end|>{% endfor %}",
         "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant: ",
+        "{% for m in messages %}{{ m.content }}{% endfor %}",
+        "{% for m in messages %}{{ m.content }",
+        "{% if %}",
     ],
 )
 def test_unusable_templates_are_refused(template):
@@ -87,10 +90,22 @@ def test_unusable_templates_are_refused(template):
         ChatEncoder(with_template(template), PROMPT)
 
 
+def test_a_template_does_not_show_todays_date():
+    dated = "{{ strftime_now('%d %b %Y') }}" + tokenizer().chat_template
+    encoder = ChatEncoder(with_template(dated), PROMPT)
+    text = encoder.tokenizer.decode(list(encoder.encode(conversation(), ask=True).ids))
+    assert text.startswith("26 Jul 2024")
+
+
 def test_prompts_by_name_and_by_file(tmp_path):
     assert "Action:" in load_prompt("alfworld")
     own = tmp_path / "own.md"
     own.write_text(" mine \n")
     assert load_prompt(str(own)) == "mine"
-    with pytest.raises(HPLGymError, match="alfworld, brief"):
-        load_prompt("nothing")
+    for name in ("nothing", "You are at home. " * 99):
+        with pytest.raises(HPLGymError, match="alfworld, brief"):
+            load_prompt(name)
+    assert prompt_identity("brief") == "brief"
+    before = prompt_identity(str(own))
+    own.write_text("another")
+    assert prompt_identity(str(own)) != before

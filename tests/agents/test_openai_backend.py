@@ -202,6 +202,19 @@ def test_failures_that_pass(serve):
     assert client.usage.calls == 1
 
 
+def test_an_address_that_is_none():
+    client = ChatClient("teacher", base_url="http://localhost:80a0/v1", api_key="x")
+    with pytest.raises(ServerError, match="is no address"):
+        ask(client)
+
+
+def test_connections_of_ended_loops_are_dropped(serve):
+    client = ChatClient("teacher", base_url=serve(hello).url)
+    for _ in range(4):
+        asyncio.run(client.complete(MESSAGES, seed=0, temperature=0.5, max_tokens=20))
+    assert len(client._open) == 1
+
+
 @pytest.mark.parametrize(
     ("status", "tries", "text"),
     [
@@ -302,7 +315,7 @@ def test_token_ids_go_in_and_come_out(serve):
     server = serve(complete)
     backend = OpenAIBackend("policy", base_url=server.url)
     ids = tuple(range(40))
-    (completion,) = generate(backend, Request(ids, (40,), 2**64 - 1, 0.7, 5, 9))
+    (completion,) = generate(backend, Request(ids, 2**64 - 1, 0.7, 5, 9))
     assert completion.ids == (7, 100, 9)
     assert completion.logprobs == (-9.0, -8.0, -7.0)
     assert completion.entropies == pytest.approx([top_entropy([-4.0] * TOP_K)] * 3)
@@ -329,11 +342,11 @@ def test_token_ids_go_in_and_come_out(serve):
 
 def test_the_longest_reply_is_asked_for(serve):
     backend = OpenAIBackend("policy", base_url=serve(complete).url)
-    some = [Request((1, 2), (2,), seed, 1.0, most, 9) for seed, most in enumerate((1, 2, 3))]
+    some = [Request((1, 2), seed, 1.0, most, 9) for seed, most in enumerate((1, 2, 3))]
     assert [one.ids for one in generate(backend, *some)] == [(7,), (7, 100), (7, 100, 9)]
 
 
 def test_a_server_without_token_ids(serve):
     server = serve(lambda body: complete(body, with_ids=False))
     with pytest.raises(ServerError, match=r"returns no token ids.*vLLM 0\.11 or later"):
-        generate(OpenAIBackend("policy", base_url=server.url), Request((1,), (1,), 0, 0.0, 3, 9))
+        generate(OpenAIBackend("policy", base_url=server.url), Request((1,), 0, 0.0, 3, 9))

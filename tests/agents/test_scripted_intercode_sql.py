@@ -2,9 +2,11 @@ import gymnasium
 import pytest
 
 import hpl_gym  # noqa: F401
-from hpl_gym.agents.agent import play
+from hpl_gym.agents.agent import Reply, play
 from hpl_gym.agents.scripted import expert
+from hpl_gym.agents.scripted.intercode_sql import _tables
 from hpl_gym.agents.scripted.intercode_sql_guess import Table, guess
+from hpl_gym.core import HPLGymError
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +28,31 @@ def test_the_informed_expert_solves_every_question(env):
         assert "SHOW TABLES" in first.reply
         assert last.reply.endswith("Action: submit")
     assert slips > 3
+
+
+def test_it_takes_over_after_looks_and_other_queries(env):
+    bare = env.unwrapped
+    task = bare.tasks("test")[0]
+    with pytest.raises(HPLGymError, match="reset"):
+        expert(gymnasium.make("HPL/InterCodeSQL-v0", data="generated"), "informed")
+    bare.reset(options={"task": task})
+    gold = bare.question().gold
+    table = _tables(gold)[0]
+    after = expert(env, "informed")
+
+    class Guest:
+        def __init__(self, *statements):
+            self.statements = statements
+
+        async def act(self, conversation, seed=0):
+            if len(conversation.turns) < len(self.statements):
+                return Reply(f"Action: ```sql\n{self.statements[len(conversation.turns)]}\n```")
+            return await after.act(conversation)
+
+    looks = Guest("SHOW TABLES;", f"DESCRIBE {table};")
+    queries = Guest("SHOW TABLES", gold, f"SELECT * FROM {table}")
+    for guest in (looks, queries):
+        assert play(env, guest, task=task)[1]["success"]
 
 
 def test_the_searching_agent_answers_from_what_it_sees(env):

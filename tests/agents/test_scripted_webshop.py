@@ -2,7 +2,7 @@ import gymnasium
 import pytest
 
 import hpl_gym  # noqa: F401
-from hpl_gym.agents.agent import play
+from hpl_gym.agents.agent import Reply, play
 from hpl_gym.agents.scripted import expert
 from hpl_gym.agents.scripted.webshop import ScriptedWebShop
 from hpl_gym.core import HPLGymError
@@ -44,6 +44,33 @@ def test_it_chooses_the_options_and_reads_what_it_has_not_seen(folder):  # noqa:
     assert info["score"] >= 2 / 3
 
 
+@pytest.mark.parametrize("task", range(8))
+def test_it_takes_over_from_another_agent(env, task):
+    class Wanderer:
+        """Looks further, then leaves the rest to the expert."""
+
+        async def act(self, conversation, seed=0):
+            turns = len(conversation.turns)
+            if turns == 0:
+                return Reply(f"Action: search[{conversation.instruction}]")
+            if turns == 1:
+                return Reply("Action: click[Next >]" if task % 2 else "Action: search[black shirt]")
+            if turns == 2:
+                product = next(one for one in conversation.admissible if one.startswith("click[b0"))
+                return Reply(f"Action: {product} to see more")
+            return await ScriptedWebShop().act(conversation)
+
+    conversation, _ = play(env, Wanderer(), task=task)
+    assert conversation.turns[-1].reply.endswith("click[Buy Now]")
+    env.reset(options={"task": task})
+    for turn in conversation.turns:
+        assert env.step(parse_reply(turn.reply).action)[-1]["valid"]
+
+
 def test_it_knows_no_more_than_it_sees(env):
+    with pytest.raises(HPLGymError, match="'guess'"):
+        expert(env, "guess")
+    with pytest.raises(HPLGymError, match="CartPole"):
+        expert(gymnasium.make("CartPole-v1"))
     with pytest.raises(HPLGymError, match="'informed'"):
         expert(env, "informed")

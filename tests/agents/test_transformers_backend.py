@@ -8,13 +8,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import MistralConfig, MistralForCausalLM
 
 from hpl_gym.agents.backends.drafts import Drafts
 from hpl_gym.agents.backends.prefixes import Prefixes, common_length
 from hpl_gym.agents.backends.request import Request
 from hpl_gym.agents.backends.transformers import TransformersBackend
 from hpl_gym.agents.chat import ChatEncoder
-from hpl_gym.agents.language_model import LanguageModelAgent, ModelFolderError, load_model
+from hpl_gym.agents.language_model import (
+    LanguageModelAgent,
+    ModelFolderError,
+    load_agent,
+    load_model,
+)
+from hpl_gym.core import HPLGymError
 from tests.language import PROMPT, conversation, model, tokenizer
 
 
@@ -24,9 +31,7 @@ def requests(temperature, count=12):
     for number in range(count):
         talk = conversation(*[("go to a mug", f"cabinet {k}") for k in range(number % 5)])
         context = encoder.encode(talk, ask=True)
-        made.append(
-            Request(context.ids, context.bounds, number, temperature, 5 + number, encoder.end_id)
-        )
+        made.append(Request(context.ids, number, temperature, 5 + number, encoder.end_id))
     return made
 
 
@@ -52,7 +57,7 @@ def tree_of_requests(seed, count):
         more = rng.choice([0, 1, 3, 20, 70])
         contexts.append(context[:cut] + tuple(rng.randrange(5, most) for _ in range(more)))
     return [
-        Request(ids, (len(ids),), rng.getrandbits(60), rng.choice([0.0, 0.7, 1.0]), limit, 4)
+        Request(ids, rng.getrandbits(60), rng.choice([0.0, 0.7, 1.0]), limit, 4)
         for ids in contexts
         for limit in [rng.randrange(1, 24)]
     ]
@@ -186,7 +191,7 @@ def test_an_exploration_computes_each_shared_prefix_once():
 def test_contexts_in_one_batch_share_what_they_have_in_common():
     beginning = tuple(range(5, 205))
     ends = [(7,), (8, 9), tuple(range(5, 105)), (*range(5, 95), 250), ()]
-    some = [Request(beginning + end, (), 0, 1.0, 3, 4) for end in ends for _ in range(2)]
+    some = [Request(beginning + end, 0, 1.0, 3, 4) for end in ends for _ in range(2)]
     backend = TransformersBackend(model(), cache_bytes=0)
     run(backend, some)
     assert distinct_tokens([one.ids for one in some]) == 200 + 1 + 2 + 100 + 1
@@ -197,7 +202,7 @@ def test_sampling_follows_the_distribution():
     (one,) = requests(1.0, 1)
     scores = torch.softmax(model()(input_ids=torch.tensor([one.ids])).logits[0, -1], dim=-1)
     top = int(scores.argmax())
-    draws = [Request(one.ids, one.bounds, seed, 1.0, 1, one.stop_id) for seed in range(2000)]
+    draws = [Request(one.ids, seed, 1.0, 1, one.stop_id) for seed in range(2000)]
     completions = run(TransformersBackend(model(), max_batch=500), draws)
     share = sum(done.ids[0] == top for done in completions) / len(draws)
     expected = scores[top].item()
@@ -262,9 +267,59 @@ def test_a_backend_outlives_an_interrupted_loop():
 
 def test_an_error_reaches_every_asker():
     backend = TransformersBackend(model())
-    bad = Request((10**6,), (1,), 0, 0.0, 3, 1)
+    bad = Request((10**6,), 0, 0.0, 3, 1)
     with pytest.raises(IndexError):
         run(backend, [bad])
+
+
+def test_layers_with_a_window_are_refused():
+    config = MistralConfig(
+        vocab_size=99,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        sliding_window=8,
+    )
+    with pytest.raises(HPLGymError, match="without full attention"):
+        TransformersBackend(MistralForCausalLM(config))
+
+
+def test_a_second_thread_is_told_and_does_not_hang():
+    backend = TransformersBackend(model())
+    told = []
+
+    async def first():
+        one = asyncio.ensure_future(backend.generate(requests(1.0)[3]))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(second)
+        return await one
+
+    def second():
+        with pytest.raises(HPLGymError, match="another thread"):
+            run(backend, requests(1.0)[:1])
+        told.append(True)
+
+    assert asyncio.run(first()).ids
+    assert told
+    assert run(backend, requests(1.0)[:1])  # the first has ended
+
+
+def test_broken_weights_are_named(tmp_path):
+    model().save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"torn")
+    with pytest.raises(ModelFolderError, match="No model can be loaded"):
+        load_model(tmp_path)
+
+
+def test_a_context_ends_where_the_models_positions_do(tmp_path):
+    short = copy.deepcopy(model())
+    short.config.max_position_embeddings = 200
+    short.save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    assert load_agent(tmp_path, max_new_tokens=50).max_context == 150
 
 
 def test_a_folder_that_is_no_model(tmp_path):

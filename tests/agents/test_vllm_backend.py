@@ -145,7 +145,7 @@ def backend(vllm):
 
 
 def request(seed=0, temperature=1.0, most=5, ids=tuple(range(40))):
-    return Request(ids, (20, 40), seed, temperature, most, STOP)
+    return Request(ids, seed, temperature, most, STOP)
 
 
 async def all_of(backend, requests):
