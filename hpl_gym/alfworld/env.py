@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -118,9 +118,8 @@ class ALFWorldEnv(TextEnv):
             DataError: There are no games of that split.
         """
         split = split or self.split
-        root = None if self.games == "generated" else self._root(optional=self.games == "auto")
-        if root is not None:
-            return real_tasks(root, split)
+        if self._tasks_root is not None:
+            return real_tasks(self._tasks_root, split)
         from hpl_gym.alfworld.generate import generated_tasks
 
         return generated_tasks(split, self.rooms, self.generator_seed)
@@ -132,33 +131,38 @@ class ALFWorldEnv(TextEnv):
         """
         return self._playing().locations(self._last.state)
 
-    def _root(self, optional: bool = False) -> Path | None:
-        if self._folder is not None:
-            return self._folder
+    @cached_property
+    def _root(self) -> Path:
+        """The folder of the real games: it stays the same whatever becomes of the variables."""
+        return self._folder or locate()
+
+    @cached_property
+    def _tasks_root(self) -> Path | None:
+        """The folder of the games that make up the splits; None if those are generated."""
+        if self.games == "generated":
+            return None
         try:
-            return locate()
+            return self._root
         except DataError:
-            if optional:
+            if self.games == "auto":
                 return None
             raise
 
     def _task_by_id(self, task_id: str) -> Task:
         if task_id.startswith(GENERATED):
             return _generated(task_id).task
-        root = self._root()
-        assert root is not None
-        task = real_task(root, task_id)
+        task = real_task(self._root, task_id)
         if task is None:
-            raise UnknownTaskError(f"There is no playable ALFWorld task {task_id!r} in {root}.")
+            raise UnknownTaskError(
+                f"There is no playable ALFWorld task {task_id!r} in {self._root}."
+            )
         return task
 
     def _begin(self, task: Task) -> tuple[Any, str]:
         if task.task_id.startswith(GENERATED):
             game = _generated(task.task_id)
         else:
-            root = self._root()
-            assert root is not None
-            game = read_game(task, game_path(root, task.task_id))
+            game = read_game(task, game_path(self._root, task.task_id))
         engine = self._engine
         if engine is None or game != self._game:
             if self.engine_name == "native":

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from hpl_gym.core import SPLITS, DataError, Task
+from hpl_gym.core import SPLITS, DataError, Task, cache_path
 
 TASK_TYPES = (
     "look_at_obj_in_light",
@@ -26,6 +26,7 @@ TASK_TYPES = (
 )
 FOLDER = "json_2.1.1"
 GAME_FILE = "game.tw-pddl"
+_KEY = 16  # digits in the name of a folder of unpacked games
 _SOLVABLE = re.compile(rb'"solvable"\s*:\s*true')
 _TEXTS = ("pddl_domain", "grammar", "pddl_problem")
 
@@ -169,7 +170,7 @@ def locate() -> Path:
     if archives:
         places.append(_unpacked(archives) / FOLDER)
     else:
-        done = (_cache() / "alfworld").glob(f"*/{FOLDER}")
+        done = cache_path("alfworld").glob(f"{'[0-9a-f]' * _KEY}/{FOLDER}")
         places += sorted(done, key=lambda path: (path.stat().st_mtime, path), reverse=True)
         places.append(Path("~/.cache/alfworld").expanduser() / FOLDER)
     for place in places:
@@ -245,10 +246,6 @@ def locate_or_unpack() -> Path:
     return unpack(Path(data).expanduser())
 
 
-def _cache() -> Path:
-    return Path(os.environ.get("HPL_CACHE") or "~/.cache/hpl-gym").expanduser()
-
-
 def _archives(data: Path) -> tuple[Path, ...]:
     paths = (data / "alfworld" / f"{split}.tar.xz" for split in SPLITS)
     return tuple(path for path in paths if path.is_file())
@@ -257,8 +254,8 @@ def _archives(data: Path) -> tuple[Path, ...]:
 def _unpacked(archives: tuple[Path, ...]) -> Path:
     """Return the cache folder that belongs to the content of `archives`."""
     digests = [_file_digest(path, path.stat().st_mtime_ns) for path in archives]
-    key = hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
-    return _cache() / "alfworld" / key
+    key = hashlib.sha256("".join(digests).encode()).hexdigest()[:_KEY]
+    return cache_path("alfworld") / key
 
 
 @lru_cache(maxsize=16)

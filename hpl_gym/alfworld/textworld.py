@@ -7,6 +7,7 @@ going back to it needs no replay; a state from another process is replayed once.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import threading
@@ -66,7 +67,9 @@ class TextWorldEngine:
     def __init__(self, game: Game, dialect: str = "game") -> None:
         try:
             import fast_downward
-            from alfworld.agents.utils.misc import Demangler
+
+            with _environment_kept("ALFWORLD_DATA"):  # which is where `locate` looks first
+                from alfworld.agents.utils.misc import Demangler
             from textworld.envs.pddl import PddlEnv
             from textworld.envs.pddl import logic as pddl_logic
         except ImportError as error:
@@ -212,6 +215,18 @@ def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         setattr(module, name, original)
+
+
+@contextmanager
+def _environment_kept(name: str) -> Iterator[None]:
+    """Undo what is done to an environment variable."""
+    value = os.environ.get(name)
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
 
 
 @contextmanager

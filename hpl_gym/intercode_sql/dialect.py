@@ -31,7 +31,10 @@ _MESSAGES = (
     (r"no such column: (.*)", r"Unknown column '\1' in 'field list'"),
     (r"table (.*) has no column named (.*)", r"Unknown column '\2' in 'field list'"),
     (r"ambiguous column name: (.*)", r"Column '\1' in field list is ambiguous"),
-    (r"no such function: (.*)", r"FUNCTION {database}.\1 does not exist"),
+    (
+        r"(?:no such|not authorized to use) function: (.*)",
+        r"FUNCTION {database}.\1 does not exist",
+    ),
     (r"table \"?(.*?)\"? already exists", r"Table '\1' already exists"),
     (r"UNIQUE constraint failed: (.*)", r"Duplicate entry for key '\1'"),
     (r"NOT NULL constraint failed: \w+\.(.*)", r"Column '\1' cannot be null"),
@@ -50,7 +53,7 @@ def translate(statement: str, database: str) -> str | Result:
     module = sqlglot()
     try:
         parsed = [one for one in module.parse(statement, read="mysql") if one is not None]
-    except (module.errors.SqlglotError, RecursionError, ValueError) as error:
+    except Exception as error:  # sqlglot stumbles over some malformed statements
         near = getattr(error, "errors", None) or [{}]
         place = statement[_offset(statement, near[0]) :][:80]
         return Result(error=_SYNTAX.format(near=place, line=near[0].get("line") or 1))
@@ -61,10 +64,12 @@ def translate(statement: str, database: str) -> str | Result:
     tree = parsed[0]
     for table in tree.find_all(exp.Table):
         if table.db and table.db.lower() != database.lower():
-            return Result(
-                error=f"SELECT command denied to user 'agent'@'localhost' for table '{table.name}'"
-            )
+            return _denied_table(table.name)
         table.set("db", None)
+    for column in tree.find_all(exp.Column):
+        if column.db and column.db.lower() != database.lower():
+            return _denied_table(column.table)
+        column.set("db", None)
     if isinstance(tree, exp.Command | exp.Set | exp.Kill | exp.Show) or (
         isinstance(tree, exp.Drop | exp.Create)
         and str(tree.args.get("kind")).upper() in ("DATABASE", "SCHEMA")
@@ -78,7 +83,7 @@ def translate(statement: str, database: str) -> str | Result:
         return f'DELETE FROM "{tree.expressions[0].name}"'
     try:
         return str(tree.sql("sqlite"))
-    except (module.errors.SqlglotError, RecursionError, ValueError):
+    except Exception:
         return _refusal(statement)
 
 
@@ -185,6 +190,10 @@ def _offset(statement: str, error: dict[str, object]) -> int:
 
 def _denied(database: str) -> Result:
     return Result(error=f"Access denied for user 'agent'@'localhost' to database '{database}'")
+
+
+def _denied_table(table: str) -> Result:
+    return Result(error=f"SELECT command denied to user 'agent'@'localhost' for table '{table}'")
 
 
 def _refusal(statement: str) -> Result:

@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from hpl_gym.core import DataError, HPLGymError, MissingExtraError
+from hpl_gym.core import DataError, HPLGymError, MissingExtraError, cache_folder
 from hpl_gym.intercode_sql.address import Address
 
 PROJECT, SERVICE = "hpl-gym", "mysql"
@@ -70,9 +70,7 @@ def compose_file() -> Path:
 @contextmanager
 def _lock() -> Iterator[None]:
     """Let one process after the other start the server."""
-    cache = Path(os.environ.get("HPL_CACHE") or "~/.cache/hpl-gym").expanduser()
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "docker.lock").open("a") as file:
+    with (cache_folder() / "docker.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -13,11 +13,13 @@ from typing import Any, ClassVar, Protocol
 from hpl_gym.core import (
     DataError,
     EnvironmentFaultError,
+    HPLGymError,
     LazyActions,
     Outcome,
     Task,
     TextEnv,
     UnknownTaskError,
+    cache_folder,
 )
 from hpl_gym.intercode_sql.questions import (
     SPLITS,
@@ -54,6 +56,10 @@ class Server(Hashable, Protocol):
     """What runs the statements: SQLite, or a MySQL server."""
 
     name: str
+
+    @property
+    def version(self) -> str:
+        """The name, and what else decides how statements are answered."""
 
     def session(self, database: str) -> Session:
         """Return a new episode's view of a database."""
@@ -100,7 +106,7 @@ class InterCodeSQLEnv(TextEnv):
         render_mode: `ansi` or None.
 
     Raises:
-        HPLGymError: The server cannot be used.
+        HPLGymError: The server cannot be used, or an argument has a value that does not exist.
         DataError: The files are missing or not what they should be.
     """
 
@@ -119,8 +125,18 @@ class InterCodeSQLEnv(TextEnv):
     ) -> None:
         super().__init__(split, render_mode)
         self.shown = shown
+        folder = _folder(data)
+        if unknown := set(indices or ()) - set(SPLITS):
+            raise HPLGymError(
+                f"indices names no split {min(unknown)!r}: choose among {', '.join(SPLITS)}."
+            )
+        if indices and folder is None:
+            raise HPLGymError(
+                "indices is for the questions of a folder, and these are generated: name the "
+                "folder in data, or leave indices out."
+            )
         lists = tuple((name, Path(path)) for name, path in (indices or {}).items())
-        self.questions = _questions(_folder(data), lists, databases, generator_seed)
+        self.questions = _questions(folder, lists, databases, generator_seed)
         if server == "auto":
             server = os.environ.get("HPL_MYSQL_DSN") or "sqlite"
         self.server = _server(server, self.questions)
@@ -220,7 +236,8 @@ class InterCodeSQLEnv(TextEnv):
         return LazyActions(actions)
 
     def _data_version(self) -> str:
-        return f"{self.questions.digest}-{self.backend}"
+        question = self.question().digest
+        return f"{self.questions.digest}-{question}-{self.shown}-{self.server.version}"
 
 
 def read_action(action: str) -> str:
@@ -293,10 +310,8 @@ def _start(server: str, questions: QuestionSet) -> Server:
 
 def _dump_file(questions: QuestionSet) -> Path:
     """Return a file with the databases."""
-    cache = Path(os.environ.get("HPL_CACHE") or "~/.cache/hpl-gym").expanduser()
-    path = cache / "sql" / f"{questions.digest}.sql"
+    path = cache_folder("sql") / f"{questions.digest}.sql"
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.part-{os.getpid()}")
         part.write_text(questions.dump, encoding="utf-8")
         part.rename(path)

@@ -75,13 +75,17 @@ class MySQLServer:
                 load_missing(admin, questions)
                 for name in self.dump:
                     self.make_account(admin, reader(name), name, "SELECT, SHOW VIEW")
-                    password = self._password(reader(name))
-                    run(admin, f"ALTER USER '{reader(name)}'@'%' IDENTIFIED BY '{password}'")
+                    self.set_password(admin, reader(name))
         except connector().Error as error:
             raise HPLGymError(
                 f"The MySQL server at {address} cannot be used ({error.msg}): check the address, "
                 "and that the account may create databases and accounts."
             ) from error
+
+    @property
+    def version(self) -> str:
+        """The name, which has the server's version."""
+        return self.name
 
     def session(self, database: str) -> Session:
         """Return a new episode's view of a database."""
@@ -186,6 +190,10 @@ class MySQLServer:
         password, pattern = self._password(user), database.replace("_", r"\_")
         run(admin, f"CREATE USER IF NOT EXISTS '{user}'@'%' IDENTIFIED BY '{password}'")
         run(admin, f"GRANT {privileges} ON `{pattern}`.* TO '{user}'@'%'")
+
+    def set_password(self, admin: Any, user: str) -> None:
+        """Give an account its password, whatever it had."""
+        run(admin, f"ALTER USER '{user}'@'%' IDENTIFIED BY '{self._password(user)}'")
 
     def _connect(self, user: str, password: str, database: str | None = None) -> Any:
         from mysql.connector.constants import ClientFlag

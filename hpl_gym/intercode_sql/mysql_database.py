@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 from hpl_gym.core import EnvironmentFaultError
-from hpl_gym.intercode_sql.mysql_load import close, connector, drop, load, reader
+from hpl_gym.intercode_sql.mysql_load import close, connector, drop, load, reader, run
 from hpl_gym.intercode_sql.questions import table_of
 from hpl_gym.intercode_sql.result import Result
 from hpl_gym.intercode_sql.session import StatementLostError, asks, leaves
@@ -85,15 +86,9 @@ class PrivateCopy:
         self.server = server
         self.original = original
         self.name = f"hpl_{int(time.time()):x}_{secrets.token_hex(6)}"
-        try:
-            with server.admin() as admin:
-                load(admin, self.name, server.dump[original])
-                server.make_account(admin, self.name, self.name, "ALL PRIVILEGES")
-        except connector().Error as error:
-            raise EnvironmentFaultError(
-                f"The MySQL server at {server.address} cannot copy a database ({error.msg}): look "
-                "at its log, start it again."
-            ) from error
+        with self._admin() as admin:
+            load(admin, self.name, server.dump[original])
+            server.make_account(admin, self.name, self.name, "ALL PRIVILEGES")
         self.broken = False
         self._qualified = _qualified(original, server.dump[original])
         try:
@@ -107,7 +102,10 @@ class PrivateCopy:
 
         Raises:
             StatementLostError: The connection broke.
+            EnvironmentFaultError: The server is out of reach.
         """
+        if self.broken:
+            self._reopen()
         result, code, good = self.server.execute(self._connection, statement)
         if code in _OTHER_DATABASE:
             here = self._qualified.sub(
@@ -123,6 +121,26 @@ class PrivateCopy:
         """Remove the copy and its account; what is left if that fails is removed later."""
         close(self._connection)
         self._remove()
+
+    def _reopen(self) -> None:
+        close(self._connection)
+        with self._admin() as admin:
+            # An agent can drop the database and change the password.
+            run(admin, f"CREATE DATABASE IF NOT EXISTS `{self.name}`")
+            self.server.set_password(admin, self.name)
+        self._connection = self.server.open(self.name, self.name)
+        self.broken = False
+
+    @contextmanager
+    def _admin(self) -> Iterator[Any]:
+        try:
+            with self.server.admin() as admin:
+                yield admin
+        except connector().Error as error:
+            raise EnvironmentFaultError(
+                f"The MySQL server at {self.server.address} cannot copy a database ({error.msg}): "
+                "look at its log, start it again."
+            ) from error
 
     def _remove(self) -> None:
         with suppress(connector().Error), self.server.admin() as admin:

@@ -13,6 +13,7 @@ from hpl_gym.core import DataError, HPLGymError, MissingExtraError
 from hpl_gym.intercode_sql.questions import QuestionSet, count_rows, table_of
 
 _STALE = 86_400  # seconds after which a copy that nobody dropped is dropped
+_LOADED = "hpl_gym.loaded"  # what was loaded here, and whether to the end
 
 
 def load(admin: Any, name: str, statements: tuple[str, ...]) -> None:
@@ -28,8 +29,9 @@ def load(admin: Any, name: str, statements: tuple[str, ...]) -> None:
         for statement in statements:
             run(admin, statement)
         run(admin, "COMMIT")
-    except connector().Error:
-        run(admin, f"DROP DATABASE `{name}`")
+    except BaseException:
+        with suppress(connector().Error):
+            run(admin, f"DROP DATABASE `{name}`")
         raise
 
 
@@ -49,16 +51,31 @@ def load_missing(admin: Any, questions: QuestionSet) -> None:
         DataError: A statement of the dump is no valid MySQL.
         HPLGymError: It has another one of the same name.
     """
+    run(admin, "CREATE DATABASE IF NOT EXISTS hpl_gym CHARACTER SET utf8mb4")
+    run(
+        admin,
+        f"CREATE TABLE IF NOT EXISTS {_LOADED} "
+        "(name VARCHAR(64) PRIMARY KEY, digest CHAR(64) NOT NULL, done BOOL NOT NULL)",
+    )
     there = {str(row[0]).lower() for row in run(admin, "SHOW DATABASES")}
+    known = {row[0]: row[1:] for row in run(admin, f"SELECT name, digest, done FROM {_LOADED}")}
     for name, statements in questions.databases.items():
+        digest = hashlib.sha256(repr(statements).encode()).hexdigest()
+        # What other ways have brought here, such as docker/mysql/load.sh, is not known.
+        loaded, done = known.get(name.lower(), (digest, True))
+        if name.lower() in there and not done and _is_part(admin, name, statements):
+            run(admin, f"DROP DATABASE `{name}`")
+            there.remove(name.lower())
         if name.lower() not in there:
+            run(admin, f"REPLACE INTO {_LOADED} VALUES ('{name.lower()}', '{digest}', FALSE)")
             try:
                 load(admin, name, statements)
             except connector().ProgrammingError as error:
                 raise DataError(
                     f"Database {name!r} of the dump is no valid MySQL ({error.msg}): mend the dump."
                 ) from error
-        elif not _is_same(admin, name, statements):
+            run(admin, f"UPDATE {_LOADED} SET done = TRUE WHERE name = '{name.lower()}'")
+        elif loaded != digest or not _is_same(admin, name, statements):
             raise HPLGymError(
                 f"The MySQL server has another database {name!r} already: use a server of its own "
                 "for HPL-Gym, or drop that database."
@@ -75,6 +92,12 @@ def _is_same(admin: Any, name: str, statements: tuple[str, ...]) -> bool:
     return dict(wanted) == {
         table.lower(): count for table, count in zip(tables, counts, strict=True)
     }
+
+
+def _is_part(admin: Any, name: str, statements: tuple[str, ...]) -> bool:
+    """Whether a database has no other tables than those of a dump."""
+    tables = {str(row[0]).lower() for row in run(admin, f"SHOW TABLES FROM `{name}`")}
+    return tables <= {table_of(one) for one in statements}
 
 
 def drop(admin: Any, name: str) -> None:

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hpl_gym.core import DataError
+from hpl_gym.core import DataError, HPLGymError
 
 SPLITS = ("train", "valid", "test")
 # Of the benchmark's twenty databases, by size and subject; 737, 100 and 197 questions.
@@ -36,6 +36,11 @@ class Question:
     text: str
     gold: str
     hardness: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (16 hex digits) over the text and the query."""
+        return hashlib.sha256(repr((self.text, self.gold)).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -130,8 +135,13 @@ def generated_questions(databases: int, seed: int) -> QuestionSet:
 
     Args:
         databases: How many databases.
-        seed: Another seed, other databases.
+        seed: Another seed, other databases; 0 or more.
+
+    Raises:
+        HPLGymError: The seed is negative.
     """
+    if seed < 0:
+        raise HPLGymError(f"Generated databases have a seed of 0 or more, not {seed}.")
     from hpl_gym.intercode_sql.generate import generate_databases
 
     dump, raw = generate_databases(databases, seed)

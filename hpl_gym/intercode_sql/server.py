@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hpl_gym.core import HPLGymError
+from hpl_gym.core import HPLGymError, cache_path
 from hpl_gym.intercode_sql.address import Address
 from hpl_gym.intercode_sql.supervisor import START_LIMIT, STOP_LIMIT, locked, trouble
 
@@ -84,8 +84,7 @@ def _leave() -> None:
 
 
 def _folder(folder: Path | None) -> Path:
-    cache = Path(os.environ.get("HPL_CACHE") or "~/.cache/hpl-gym")
-    return Path(folder or cache / "mysql").expanduser().resolve()
+    return (folder or cache_path("mysql")).expanduser().resolve()
 
 
 @contextmanager

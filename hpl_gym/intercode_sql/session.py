@@ -30,7 +30,9 @@ class Copy(Protocol):
     broken: bool
 
     def run(self, statement: str) -> Result:
-        """Run one statement, whatever it is; sets `broken` where the copy is of no use after it.
+        """Run one statement, whatever it is; sets `broken` where its connection ended with it.
+
+        The next statement then runs in a new connection.
 
         Raises:
             StatementLostError: The connection broke.
@@ -111,7 +113,7 @@ class Session:
             if _was_not_run(after, result):
                 after = log
             self._log, self._unlogged = after, after == log
-            if copy.broken:
+            if copy.broken and after == log:  # what the connection held is made again by the log
                 self.close()
             return after, result
         raise AssertionError

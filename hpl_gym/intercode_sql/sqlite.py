@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import sqlite3
@@ -12,10 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hpl_gym.core import HPLGymError
+from hpl_gym.core import cache_folder
 from hpl_gym.intercode_sql.dialect import answer, message, translate
 from hpl_gym.intercode_sql.questions import QuestionSet, rows_of
 from hpl_gym.intercode_sql.result import (
@@ -26,7 +26,7 @@ from hpl_gym.intercode_sql.result import (
     to_result,
 )
 from hpl_gym.intercode_sql.session import Session
-from hpl_gym.intercode_sql.tables import Table, collate, read_table
+from hpl_gym.intercode_sql.tables import Table, collate, read_table, sqlglot
 
 FORMAT = 1
 _ESCAPE = re.compile(r"\\(.)|''", re.DOTALL)
@@ -36,6 +36,7 @@ _TEMPORARY = frozenset(
     getattr(sqlite3, name) for name in dir(sqlite3) if name.startswith("SQLITE_CREATE_TEMP_")
 )
 _LASTING = _TEMPORARY | {sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_SAVEPOINT}
+_CHANCE = frozenset(("random", "randomblob"))
 _MOST_PAGES = 50_000  # of 4 KiB, in a private copy
 _PATTERN = 1000  # bytes of a LIKE pattern
 _CHECK = 200  # steps of SQLite's machine between two looks at the clock
@@ -56,6 +57,8 @@ _FUNCTIONS: dict[tuple[str, int], Callable[..., Any]] = {
     ("curtime", 0): lambda: _NOW[11:],
     ("unix_timestamp", 0): lambda: 1_704_067_200,
 }
+# SQLite's own functions that tell the time, with the number of arguments before it.
+_CLOCKS = {"date": 0, "time": 0, "datetime": 0, "julianday": 0, "unixepoch": 0, "strftime": 1}
 
 
 class SQLiteServer:
@@ -70,11 +73,15 @@ class SQLiteServer:
 
     def __init__(self, questions: QuestionSet) -> None:
         self.name = f"sqlite {sqlite3.sqlite_version}"
-        cache = Path(os.environ.get("HPL_CACHE") or "~/.cache/hpl-gym").expanduser()
-        self._folder = cache / "sql" / f"{FORMAT}-{questions.digest}"
+        self._folder = cache_folder("sql") / f"{FORMAT}-{questions.digest}"
         if not self._folder.is_dir():
             _build(self._folder, questions)
         self._databases: dict[str, SharedDatabase] = {}
+
+    @cached_property
+    def version(self) -> str:
+        """The name, and the version of what translates the statements."""
+        return f"{self.name}-sqlglot {sqlglot().__version__}"
 
     def session(self, database: str) -> Session:
         """Return a new episode's view of a database."""
@@ -161,16 +168,35 @@ class PrivateCopy:
 
 
 def _prepare(connection: sqlite3.Connection, forbidden: frozenset[int]) -> None:
-    def authorize(action: int, name: str | None, *_: Any) -> int:
-        allowed = action not in forbidden or name == "table_info"
+    def authorize(action: int, name: str | None, function: str | None, *_: Any) -> int:
+        if action == sqlite3.SQLITE_FUNCTION:
+            allowed = str(function).lower() not in _CHANCE
+        else:
+            allowed = action not in forbidden or name == "table_info"
         return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
 
+    own = sqlite3.connect(":memory:", check_same_thread=False)
+    for name, before in _CLOCKS.items():
+        connection.create_function(name, -1, _clock(own, name, before), deterministic=True)
     for (name, count), function in _FUNCTIONS.items():
         connection.create_function(name, count, function, deterministic=True)
     connection.create_collation("mysql", collate)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_CHARACTERS)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, _PATTERN)
     connection.set_authorizer(authorize)
+
+
+def _clock(own: sqlite3.Connection, name: str, before: int) -> Callable[..., Any]:
+    """Return one of SQLite's functions, run on a connection of its own, for which it is `_NOW`."""
+
+    def call(*arguments: Any) -> Any:
+        given = [_NOW if str(one).lower() == "now" else one for one in arguments]
+        if len(given) == before:
+            given.append(_NOW)
+        places = ", ".join("?" * len(given))
+        return own.execute(f"SELECT {name}({places})", given).fetchone()[0]
+
+    return call
 
 
 def _execute(
@@ -202,13 +228,6 @@ def _execute(
 
 
 def _build(folder: Path, questions: QuestionSet) -> None:
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise HPLGymError(
-            f"The databases cannot be kept in {folder.parent} ({error.strerror}): set HPL_CACHE to "
-            "a folder of your own."
-        ) from error
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         part = Path(temporary) / "databases"
         part.mkdir()

@@ -50,6 +50,7 @@ _FLAGS = (
     "--character-set-server=utf8mb4",
     "--collation-server=utf8mb4_general_ci",
     "--default-time-zone=+00:00",
+    "--sysdate-is-now",
     "--max-allowed-packet=2M",
     "--max-connections=1000",
     "--local-infile=0",

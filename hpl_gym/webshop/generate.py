@@ -6,7 +6,6 @@ in the values of one option, or in price, so that what a search shows first is r
 
 from __future__ import annotations
 
-import os
 import random
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from hpl_gym.core import HPLGymError
+from hpl_gym.core import HPLGymError, cache_folder
 from hpl_gym.webshop.catalog import FORMAT, build_catalog
 from hpl_gym.webshop.goals import read_instructions
 from hpl_gym.webshop.product import read_product
@@ -69,17 +68,15 @@ def generated_catalog(count: int, seed: int) -> Path:
         seed: Seed of products, prices and price caps.
 
     Raises:
-        HPLGymError: Too few products, or a negative seed.
+        HPLGymError: Too few products, a negative seed, or a cache that cannot be made.
     """
     if count < LEAST_PRODUCTS or seed < 0:
         raise HPLGymError(
             f"A generated shop has at least {LEAST_PRODUCTS} products and a seed of 0 or more, not "
             f"{count} and {seed}."
         )
-    cache = Path(os.environ.get("HPL_CACHE") or "~/.cache/hpl-gym").expanduser()
-    folder = cache / "webshop" / f"generated-{VERSION}.{FORMAT}-{seed}-{count}"
+    folder = cache_folder("webshop") / f"generated-{VERSION}.{FORMAT}-{seed}-{count}"
     if not (folder / "manifest.json").is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as part:
             write_generated(Path(part) / "shop", count, seed)
             try:

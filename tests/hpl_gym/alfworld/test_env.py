@@ -194,6 +194,20 @@ def test_auto_takes_real_games(root: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert env.reset(options={"task": SECOND})[1]["task_id"] == SECOND
 
 
+@pytest.mark.usefixtures("no_data")
+def test_the_games_stay_the_same(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, real = ALFWorldEnv(), ALFWorldEnv(games="real")
+    assert before.tasks()[0].task_id.startswith("generated/")
+    monkeypatch.setenv("ALFWORLD_DATA", str(root))
+    assert before.tasks()[0].task_id.startswith("generated/")
+    assert real.tasks()[0].task_id == FIRST
+    monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path / "elsewhere"))
+    assert real.reset(options={"task": 1})[1]["task_id"] == SECOND
+    assert real.reset(options={"task": FIRST})[1]["task_id"] == FIRST
+
+
 @pytest.mark.parametrize(("mode", "options"), [("sync", {}), ("async", {"shared_memory": False})])
 def test_vector_environments(root: Path, mode: str, options: dict[str, bool]) -> None:
     envs = gymnasium.make_vec(

@@ -145,6 +145,16 @@ def test_where_games_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert locate() == folder
 
 
+def test_games_that_are_being_unpacked_are_not_taken(tmp_path: Path) -> None:
+    cache = tmp_path / "cache" / "alfworld"
+    (cache / "partial-0123456789" / "json_2.1.1").mkdir(parents=True)
+    with pytest.raises(DataError, match="No real ALFWorld games were found"):
+        locate()
+    done = cache / "0123456789abcdef" / "json_2.1.1"
+    done.mkdir(parents=True)
+    assert locate() == done
+
+
 def test_archives_are_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = tmp_path / "data"
     archive(data, "train", PLAYABLE)

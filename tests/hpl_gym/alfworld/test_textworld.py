@@ -6,6 +6,7 @@ valid_seen game and 60 train games instead of a few (ten minutes).
 
 import os
 import random
+import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.hpl_gym.alfworld.house import house
 from tests.hpl_gym.alfworld.test_engine import TOUR
 from tests.hpl_gym.alfworld.walks import seen, walk
 
+ROOT = Path(__file__).parents[3]
 DIALECTS = ("game", "put", "move")
 FULL = os.environ.get("HPL_DIFFERENTIAL") == "full"
 # Hardly ever reached at random. (TextWorld cannot read a game that cannot be solved at all.)
@@ -172,6 +174,25 @@ def test_loading_a_game_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(textworld._idle_libraries) == max(libraries, 2)
     TextWorldEngine(house())
     assert len(textworld._idle_libraries) == max(libraries, 2)
+
+
+CODE = """
+import os
+from hpl_gym.alfworld.generate import generate_game, generated_tasks
+from hpl_gym.alfworld.textworld import TextWorldEngine
+TextWorldEngine(generate_game(generated_tasks("train", "small", 0)[0].task_id))
+print(os.environ.get("ALFWORLD_DATA"))
+"""
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_where_games_are_looked_for_stays_the_same(tmp_path: Path, named: bool) -> None:
+    env = {name: one for name, one in os.environ.items() if name != "ALFWORLD_DATA"}
+    env |= {"HOME": str(tmp_path)} | ({"ALFWORLD_DATA": str(tmp_path / "own")} if named else {})
+    done = subprocess.run(
+        [sys.executable, "-c", CODE], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [env.get("ALFWORLD_DATA", "None")]
 
 
 def test_what_textworld_cannot_read_is_a_data_error() -> None:

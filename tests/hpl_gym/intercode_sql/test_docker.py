@@ -25,6 +25,7 @@ def test_compose_mysql():
     mysql = services()["mysql"]
     assert mysql["image"].startswith("mysql:8")
     assert mysql["mem_limit"]
+    assert "--sysdate-is-now" in mysql["command"]
     assert mysql["restart"] == "unless-stopped"
     assert "profiles" not in mysql
     assert {"test", "retries", "start_period"} <= set(mysql["healthcheck"])

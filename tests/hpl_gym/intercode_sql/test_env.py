@@ -6,6 +6,7 @@ from pathlib import Path
 
 import gymnasium
 import pytest
+import sqlglot
 from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from hpl_gym.core import DataError, HPLGymError, SnapshotVersionError, UnknownTa
 from hpl_gym.intercode_sql.env import read_action
 from hpl_gym.intercode_sql.questions import QuestionSet
 from hpl_gym.intercode_sql.sqlite import SQLiteServer
-from tests.hpl_gym.intercode_sql.library import write
+from tests.hpl_gym.intercode_sql.library import QUESTIONS, write
 
 ROOT = Path(__file__).parents[3]
 
@@ -28,9 +29,8 @@ def make(request, data):
     made = []
 
     def make(**kwargs):
-        made.append(
-            gymnasium.make("HPL/InterCodeSQL-v0", data=data, server=request.param, **kwargs)
-        )
+        kwargs = {"data": data, "server": request.param} | kwargs
+        made.append(gymnasium.make("HPL/InterCodeSQL-v0", **kwargs))
         return made[-1]
 
     yield make
@@ -182,6 +182,30 @@ def test_a_snapshot_of_another_backend_is_refused(data, mysql):
         other.restore(one.snapshot())
 
 
+def test_a_snapshot_belongs_to_the_question_and_to_what_is_shown(make, tmp_path):
+    envs = [make(), make(), make(shown=40)]
+    for change in ({"query": "How many?"}, {"gold": "SELECT 3"}):
+        folder = write(tmp_path / min(change), questions=[QUESTIONS[0] | change, *QUESTIONS[1:]])
+        envs.append(make(data=folder))
+    versions = []
+    for env in envs:
+        start(env, 0)
+        versions.append(env.unwrapped.snapshot().version)
+    assert versions[0] == versions[1]
+    assert len(set(versions)) == 4
+
+
+def test_a_snapshot_belongs_to_the_translator(data, monkeypatch):
+    env = gymnasium.make("HPL/InterCodeSQL-v0", data=data, server="sqlite").unwrapped
+    start(env, 0)
+    saved = env.snapshot()
+    monkeypatch.setattr(env.server, "version", "sqlite 3-sqlglot 1")
+    start(env, 0)
+    with pytest.raises(SnapshotVersionError):
+        env.restore(saved)
+    assert f"sqlglot {sqlglot.__version__}" in saved.version
+
+
 def test_generated_questions():
     env = gymnasium.make("HPL/InterCodeSQL-v0", data="generated", databases=10).unwrapped
     for split in ("train", "valid", "test"):
@@ -199,6 +223,9 @@ def test_bad_arguments(data, tmp_path):
         ({"data": data, "server": "oracle"}, "mysql://"),
         ({"data": data, "server": "mysql://root:x@127.0.0.1:1"}, "cannot be used"),
         ({"data": data, "indices": {"test": tmp_path / "x"}}, "There is no file"),
+        ({"data": data, "indices": {"dev": tmp_path / "x"}}, "no split 'dev'"),
+        ({"data": "generated", "indices": {"test": tmp_path / "x"}}, "these are generated"),
+        ({"data": "generated", "generator_seed": -1}, "a seed of 0 or more, not -1"),
     ):
         with pytest.raises(HPLGymError, match=message):
             gymnasium.make("HPL/InterCodeSQL-v0", **arguments)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from hpl_gym.core import EnvironmentFaultError, HPLGymError
+from hpl_gym.intercode_sql import mysql_load
 from hpl_gym.intercode_sql.env import _gold
 from hpl_gym.intercode_sql.mysql import MySQLServer
 from hpl_gym.intercode_sql.mysql_load import run
@@ -87,12 +88,84 @@ def test_copies_that_nobody_dropped_are_dropped_a_day_later(mysql, questions):
 
 
 def test_another_database_of_the_same_name_is_left_alone(mysql, questions):
-    other = QuestionSet(
-        "x", DUMP.replace("(3,'Gamma',5.25,3,NULL)", "(4,'Delta',1,1,NULL),(5,'Eta',1,1,NULL)"), ()
-    )
-    with pytest.raises(HPLGymError, match="another database 'hpl_test_library'"):
-        MySQLServer(mysql.address, other)
+    for row in ("(4,'Delta',1,1,NULL),(5,'Eta',1,1,NULL)", "(3,'Delta',5.25,3,NULL)"):
+        other = QuestionSet("x", DUMP.replace("(3,'Gamma',5.25,3,NULL)", row), ())
+        with pytest.raises(HPLGymError, match="another database 'hpl_test_library'"):
+            MySQLServer(mysql.address, other)
     MySQLServer(mysql.address, questions)
+
+
+def part_of(name):
+    """A dump of two tables, of which one can be loaded alone."""
+    return QuestionSet(
+        name,
+        f"CREATE DATABASE `{name}`; USE `{name}`; CREATE TABLE `a` (`n` int); "
+        "INSERT INTO `a` VALUES (1); CREATE TABLE `b` (`n` int); INSERT INTO `b` VALUES (2);",
+        (),
+    )
+
+
+def test_a_load_that_is_interrupted_leaves_nothing(mysql, monkeypatch):
+    asked = part_of("hpl_test_interrupted")
+
+    def interrupted(connection, statement):
+        if statement.startswith("INSERT INTO `b`"):
+            raise KeyboardInterrupt
+        return run(connection, statement)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mysql_load, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            MySQLServer(mysql.address, asked)
+    with mysql.admin() as admin:
+        assert not run(admin, "SHOW DATABASES LIKE 'hpl\\_test\\_interrupted'")
+    session = MySQLServer(mysql.address, asked).session("hpl_test_interrupted")
+    assert session.run((), "SELECT n FROM b")[1].text == "[(2,)]"
+
+
+def test_a_load_that_was_killed_is_done_again(mysql):
+    asked = part_of("hpl_test_killed")
+    MySQLServer(mysql.address, asked)
+    with mysql.admin() as admin:
+        run(admin, "DROP TABLE hpl_test_killed.b")
+        with pytest.raises(HPLGymError, match="another database"):
+            MySQLServer(mysql.address, asked)
+        run(admin, "UPDATE hpl_gym.loaded SET done = FALSE WHERE name = 'hpl_test_killed'")
+        run(admin, "CREATE TABLE hpl_test_killed.own (a int)")
+        with pytest.raises(HPLGymError, match="another database"):
+            MySQLServer(mysql.address, asked)
+        run(admin, "DROP TABLE hpl_test_killed.own")
+    session = MySQLServer(mysql.address, asked).session("hpl_test_killed")
+    assert session.run((), "SELECT n FROM b")[1].text == "[(2,)]"
+
+
+def test_what_another_way_has_loaded_is_taken(mysql):
+    asked = part_of("hpl_test_foreign")
+    with mysql.admin() as admin:
+        mysql_load.load(admin, "hpl_test_foreign", asked.databases["hpl_test_foreign"])
+    MySQLServer(mysql.address, asked)
+
+
+@pytest.mark.parametrize("word", ["WITH", "SELECT"])
+def test_a_result_that_is_too_large_does_not_end_the_writing(mysql, word):
+    many = ", ".join(f"author AS a{number}" for number in range(9))
+    large = f"SELECT REPEAT('x', 1000) FROM {many}"
+    large = f"WITH t AS ({large}) SELECT * FROM t" if word == "WITH" else large
+    one, other = mysql.session(LIBRARY), mysql.session(LIBRARY)
+    log, _ = one.run((), "DELETE FROM book WHERE book_id = 1")
+    log, _ = one.run(log, "CREATE TEMPORARY TABLE own (a int)")
+    log, result = one.run(log, large)
+    assert result.rows
+    for look in ("SELECT book_id FROM book", "SELECT count(*) FROM own", "SHOW TABLES"):
+        shown = one.run(log, look)[1]
+        assert shown == other.run(log, look)[1]
+        assert "Lost connection" not in shown.error
+    assert one.run(log, "SELECT book_id FROM book")[1].text == "[(2,), (3,)]"
+    log, result = one.run(log, "DELETE FROM book WHERE book_id = 2")
+    assert not result.error
+    assert other.run(log, "SELECT book_id FROM book")[1].text == "[(3,)]"
+    one.close()
+    other.close()
 
 
 @pytest.mark.parametrize(
@@ -121,6 +194,27 @@ def test_no_statement_makes_an_episode_a_fault(mysql, questions, statement):
         .text
         == "[(3,)]"
     )
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SET PASSWORD = PASSWORD('x')",
+        "EXECUTE IMMEDIATE CONCAT('DROP DATABASE ', DATABASE())",
+        "CREATE TABLE x (a int)",
+    ],
+)
+def test_a_copy_goes_on_in_a_new_connection(mysql, statement):
+    one, other = mysql.session(LIBRARY), mysql.session(LIBRARY)
+    log, result = one.run((), statement)
+    assert not result.error
+    large = f"SELECT REPEAT('x', 200000) FROM ({'SELECT 1 UNION ALL ' * 9} SELECT 1) AS t"
+    log, _ = one.run(log, f"WITH t AS ({large}) SELECT * FROM t")
+    for look in ("SHOW TABLES", "SELECT count(*) FROM book"):
+        log, shown = one.run(log, look)
+        assert shown == other.run(log, look)[1]
+    one.close()
+    other.close()
 
 
 def test_a_procedure_may_give_several_results(mysql):

@@ -176,6 +176,13 @@ def test_bad_arguments(tmp_path):
             make().reset(options={"task": task_id})
 
 
+def test_a_cache_that_cannot_be_made(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HPL_CACHE", str(tmp_path / "file"))
+    with pytest.raises(HPLGymError, match="set HPL_CACHE"):
+        gymnasium.make("HPL/WebShop-v0", products=601)
+
+
 def test_the_benchmarks_own_products_are_found(thousand, monkeypatch):
     with pytest.raises(DataError, match="set WEBSHOP_DATA"):
         gymnasium.make("HPL/WebShop-v0", data="real")

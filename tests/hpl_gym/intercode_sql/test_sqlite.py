@@ -1,0 +1,32 @@
+"""What only SQLite has: its own clock and chance."""
+
+import pytest
+
+from tests.hpl_gym.intercode_sql.library import LIBRARY
+
+
+@pytest.mark.parametrize(
+    ("look", "text"),
+    [
+        ("SELECT date('now')", "[('2024-01-01',)]"),
+        ("SELECT DATETIME('NOW')", "[('2024-01-01 00:00:00',)]"),
+        ("SELECT TIME('now'), time()", "[('00:00:00', '00:00:00')]"),
+        ("SELECT strftime('%Y', 'now'), strftime('%d')", "[('2024', '01')]"),
+        ("SELECT julianday('now'), julianday()", "[(2460310.5, 2460310.5)]"),
+        ("SELECT unixepoch('now'), unixepoch()", "[(1704067200, 1704067200)]"),
+        ("SELECT CAST('now' AS DATE)", "[('2024-01-01',)]"),
+        ("SELECT strftime('%Y', LOWER('NOW'))", "[('2024',)]"),
+        ("SELECT strftime('%m', '2020-05-06'), date('2020-05-06')", "[('05', '2020-05-06')]"),
+        ("SELECT julianday('2020-05-06'), date(NULL)", "[(2458975.5, None)]"),
+    ],
+)
+def test_it_is_always_the_same_time(sqlite, look, text):
+    assert sqlite.session(LIBRARY).run((), look)[1].text == text
+
+
+def test_nothing_is_drawn(sqlite):
+    session = sqlite.session(LIBRARY)
+    for log in ((), ("DELETE FROM book",)):
+        error = session.run(log, "SELECT hex(randomblob(4))")[1].error
+        assert error == f"FUNCTION {LIBRARY}.RANDOMBLOB does not exist"
+    session.close()
