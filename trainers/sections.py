@@ -32,21 +32,28 @@ class EnvConfig(Section):
     @property
     def backend(self) -> str:
         """What the environment runs on here, such as ``native`` or ``mariadb 10.11.14``."""
-        return self._made().backend
+        return _text_env(self._made()).backend
 
     def make(self, split: str) -> tuple[TextEnv, int]:
-        """Return the bare environment, set to `split`, and the turn limit."""
+        """Return the bare environment, set to `split`, and the turn limit.
+
+        Raises:
+            HPLGymError: ``id`` or ``kwargs`` are wrong.
+        """
         env = self._made(split=split)
         assert env.spec is not None
-        return env, self.max_turns or env.spec.max_episode_steps or 2**31
+        return _text_env(env), self.max_turns or env.spec.max_episode_steps or 2**31
 
-    def _made(self, **more: Any) -> TextEnv:
+    def _made(self, **more: Any) -> gymnasium.Env[Any, Any]:
         try:
-            made = gymnasium.make(self.id, disable_env_checker=True, **more, **self.kwargs)
+            return gymnasium.make(self.id, disable_env_checker=True, **more, **self.kwargs)
         except (TypeError, gymnasium.error.Error) as error:
             raise HPLGymError(f"The settings env.id and env.kwargs: {error}") from error
-        assert isinstance(made.unwrapped, TextEnv)
-        return made.unwrapped
+
+
+def _text_env(env: gymnasium.Env[Any, Any]) -> TextEnv:
+    assert isinstance(env.unwrapped, TextEnv)
+    return env.unwrapped
 
 
 class ExpertsConfig(Section):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hpl_gym.trainers.curriculum import CURRICULA, cell, spread
 from hpl_gym.trainers.losses import bc_loss, dpo_loss, dpo_margins, hpl_loss, summed_logprobs
+from hpl_gym.trainers.sections import EnvConfig
 from hpl_gym.trainers.segment import fixed_k, fixed_n
 from hpl_gym.trainers.statistics import rate, summarize
 
@@ -109,3 +110,11 @@ def test_summary_groups_by_type():
     assert list(found) == ["all", "a", "b"]
     assert (found["all"]["rate"], found["b"]["successes"]) == (0.5, 1)
     assert (found["all"]["reward"], found["a"]["reward"]) == (0.75, 0.5)
+
+
+def test_the_turn_limit_is_the_registered_one_or_the_settings(tmp_path, monkeypatch):
+    monkeypatch.setenv("HPL_CACHE", str(tmp_path))
+    games = {"games": "generated"}
+    assert EnvConfig(kwargs=games).make("train")[1] == 30
+    assert EnvConfig(kwargs=games, max_turns=20).make("train")[1] == 20
+    assert EnvConfig(id="HPL/InterCodeSQL-v0").make("train")[1] == 10
