@@ -43,7 +43,8 @@ def test_play_hands_on_the_tokens_that_were_sampled():
 
 def test_play_can_be_interrupted():
     code = (
-        "import asyncio, gymnasium, tests.toy\n"
+        "import asyncio, signal, tests.toy\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it\n"
         "from hpl_gym.agents import play\n"
         "class Slow:\n"
         "    async def act(self, talk, seed=0):\n"
