@@ -144,14 +144,14 @@ class ChatEncoder:
                 "The tokenizer's chat template changes earlier messages as a chat goes on, so "
                 "contexts cannot be shared; set a template that only appends."
             )
-        end = next(iter(self._tokenize(end_and_user)), None)
-        end_text = "" if end is None else self.tokenizer.convert_ids_to_tokens(end)
-        if not end_and_user.startswith(end_text) or end not in self.tokenizer.all_special_ids:
+        ends = self._tokenize(end_and_user)[:1]
+        end_text = "".join(self.tokenizer.convert_ids_to_tokens(ends))
+        if not end_and_user.startswith(end_text) or not {*ends} & {*self.tokenizer.all_special_ids}:
             raise ChatTemplateError(
                 "The tokenizer's chat template does not end replies with a special token; "
                 "set a template that does."
             )
-        self._end = (end,)
+        self._end = ends
         self._head = head.replace(_SYSTEM, self.prompt)
         self._between = (end_and_user.removeprefix(end_text), tail)
 

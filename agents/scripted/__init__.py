@@ -24,7 +24,8 @@ def expert(env: gymnasium.Env[str, str], mode: Literal["search", "informed"] = "
         HPLGymError: The benchmark has no scripted agent of that mode, or no task is played.
     """
     bare: Any = env.unwrapped
-    if mode not in ("search", "informed") or not isinstance(bare, TextEnv):
+    is_ours = isinstance(bare, TextEnv)
+    if mode not in ("search", "informed") or not is_ours:
         raise HPLGymError(
             f"There is no scripted agent of mode {mode!r} for {type(bare).__name__}: use search or "
             "informed, and an environment of this package."
