@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar, SupportsFloat, overload
 
 import gymnasium
@@ -57,28 +55,6 @@ class ReplayDivergenceError(SnapshotError):
 
 class EnvironmentFaultError(HPLGymError):
     """What the environment runs on failed, not the agent: the episode does not count."""
-
-
-def cache_path(name: str = "") -> Path:
-    """Return a folder's place in `$HPL_CACHE` or `~/.cache/hpl-gym`; it need not be there."""
-    return Path(os.environ.get("HPL_CACHE") or "~/.cache/hpl-gym").expanduser() / name
-
-
-def cache_folder(name: str = "") -> Path:
-    """Return a folder in `$HPL_CACHE` or `~/.cache/hpl-gym`, which is made if need be.
-
-    Raises:
-        HPLGymError: It cannot be made.
-    """
-    folder = cache_path(name)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise HPLGymError(
-            f"The folder {folder} cannot be made ({error.strerror}): set HPL_CACHE to a folder of "
-            "your own."
-        ) from error
-    return folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from hpl_gym.core import SPLITS, DataError, Task, cache_path
+from hpl_gym.cache import cache_path
+from hpl_gym.core import SPLITS, DataError, Task
 
 TASK_TYPES = (
     "look_at_obj_in_light",

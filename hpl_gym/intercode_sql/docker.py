@@ -14,7 +14,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from hpl_gym.core import DataError, HPLGymError, MissingExtraError, cache_folder
+from hpl_gym.cache import cache_folder
+from hpl_gym.core import DataError, HPLGymError, MissingExtraError
 from hpl_gym.intercode_sql.address import Address
 
 PROJECT, SERVICE = "hpl-gym", "mysql"

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from hpl_gym.cache import cache_folder
 from hpl_gym.core import (
     DataError,
     EnvironmentFaultError,
@@ -19,7 +20,6 @@ from hpl_gym.core import (
     Task,
     TextEnv,
     UnknownTaskError,
-    cache_folder,
 )
 from hpl_gym.intercode_sql.questions import (
     SPLITS,

@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hpl_gym.core import HPLGymError, cache_path
+from hpl_gym.cache import cache_path
+from hpl_gym.core import HPLGymError
 from hpl_gym.intercode_sql.address import Address
 from hpl_gym.intercode_sql.supervisor import START_LIMIT, STOP_LIMIT, locked, trouble
 

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hpl_gym.core import cache_folder
+from hpl_gym.cache import cache_folder
 from hpl_gym.intercode_sql.dialect import answer, message, translate
 from hpl_gym.intercode_sql.questions import QuestionSet, rows_of
 from hpl_gym.intercode_sql.result import (

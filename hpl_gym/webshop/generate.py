@@ -16,7 +16,8 @@ from typing import Any
 
 import yaml
 
-from hpl_gym.core import HPLGymError, cache_folder
+from hpl_gym.cache import cache_folder
+from hpl_gym.core import HPLGymError
 from hpl_gym.webshop.catalog import FORMAT, build_catalog
 from hpl_gym.webshop.goals import read_instructions
 from hpl_gym.webshop.product import read_product

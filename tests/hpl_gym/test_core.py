@@ -20,8 +20,6 @@ from hpl_gym.core import (
     Task,
     UnicodeText,
     UnknownTaskError,
-    cache_folder,
-    cache_path,
     canonical,
 )
 from tests.toy import ACTIONS, ToyEnv, make, outcome, walk
@@ -47,20 +45,6 @@ def in_another_process(code: str, hash_seed: int) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def test_the_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("HPL_CACHE", raising=False)
-    assert cache_path("sql") == tmp_path / ".cache" / "hpl-gym" / "sql"
-    monkeypatch.setenv("HPL_CACHE", "~/own")
-    assert not cache_path("sql").exists()
-    assert cache_folder("sql") == cache_path("sql") == tmp_path / "own" / "sql"
-    assert cache_folder("sql").is_dir()
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("HPL_CACHE", str(tmp_path / "file"))
-    with pytest.raises(HPLGymError, match="set HPL_CACHE"):
-        cache_folder()
 
 
 @pytest.mark.filterwarnings("error")
