@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from hpl_gym.trainers.reproduction.jobs import Run
 from hpl_gym.trainers.reproduction.presets import PHASES
 from hpl_gym.trainers.reproduction.scores import read_scores
-from hpl_gym.trainers.reproduction.tables import KINDS, LABELS, Column, deviation
+from hpl_gym.trainers.reproduction.tables import KINDS, LABELS, Column, deviation, task_types
 
 _STYLE = {"svg.hashsalt": "hpl-gym", "svg.fonttype": "none", "font.size": 9}
 
@@ -27,7 +27,7 @@ def progress(runs: Sequence[Run], split: str) -> Figure:
         split: The split.
     """
     scores = [read_scores(runs, policy, split) for policy in ("sft", *PHASES)]
-    kinds = sorted(set(scores[0].types))
+    kinds = task_types(scores[0])
     figure, axes = _figure()
     for kind in kinds if len(kinds) > 1 else ():
         own = [score.of_type(kind).success.mean() for score in scores]

@@ -12,7 +12,7 @@ import numpy as np
 from hpl_gym.trainers.records import read_records
 from hpl_gym.trainers.reproduction.jobs import Run
 from hpl_gym.trainers.reproduction.presets import MAIN
-from hpl_gym.trainers.reproduction.scores import read_scores
+from hpl_gym.trainers.reproduction.scores import Scores, read_scores
 from hpl_gym.trainers.statistics import Difference, paired_bootstrap
 
 Runs = Mapping[str, Sequence[Run]]
@@ -46,8 +46,12 @@ KINDS = {
     "pick_heat_then_place_in_recep": "heat",
     "pick_cool_then_place_in_recep": "cool",
     "pick_two_obj_and_place": "two",
+    "easy": "easy",
+    "medium": "medium",
+    "hard": "hard",
+    "extra": "extra",
 }
-"""ALFWorld's task types, in the benchmark's order, and their short names."""
+"""ALFWorld's task types and InterCode-SQL's levels, in their order, and their short names."""
 
 
 @dataclass(frozen=True)
@@ -190,11 +194,17 @@ def show(found: Difference) -> str:
     return f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}] {sure}"
 
 
+def task_types(scores: Scores) -> list[str]:
+    """Return the types of the tasks in the benchmark's order."""
+    order = {kind: place for place, kind in enumerate(KINDS)}
+    return sorted(set(scores.types), key=lambda kind: (order.get(kind, len(order)), kind))
+
+
 def by_type(title: str, runs: Sequence[Run], split: str, policies: Sequence[str]) -> Sheet:
     """Return success by task type: a row a policy, a column a type (the paper's Tables 6 and 7)."""
     scores = {one: read_scores(runs, one, split) for one in policies}
     first = next(iter(scores.values()))
-    kinds = [one for one in KINDS if one in first.types] or sorted(set(first.types))
+    kinds = task_types(first)
     rows = [
         (
             LABELS.get(policy, policy),

@@ -14,7 +14,14 @@ from hpl_gym.trainers.reproduction.jobs import make_runs, write_settings
 from hpl_gym.trainers.reproduction.presets import BASELINES, MAIN, RESULTS, load_preset
 from hpl_gym.trainers.reproduction.proposition import compare, shared
 from hpl_gym.trainers.reproduction.report import write_manifests, write_result
-from hpl_gym.trainers.reproduction.tables import columns, comparisons, differences, results
+from hpl_gym.trainers.reproduction.scores import Scores
+from hpl_gym.trainers.reproduction.tables import (
+    columns,
+    comparisons,
+    differences,
+    results,
+    task_types,
+)
 from hpl_gym.trainers.statistics import paired_bootstrap
 
 POLICIES = sorted({policy for one in RESULTS.values() for policy in one})
@@ -63,6 +70,12 @@ def runs(tmp_path):
             rft = json.dumps(episode(0, "train", True, 1.0))
             (run.folder / "rft/trajectories.jsonl").write_text(rft + "\n")
     return found
+
+
+def test_task_types_are_in_their_benchmark_s_order():
+    kinds = ("other", "extra", "hard", "pick_two_obj_and_place", "easy", "look_at_obj_in_light")
+    scores = Scores(kinds, kinds, np.zeros((1, 6)), np.zeros((1, 6)))
+    assert task_types(scores) == [kinds[place] for place in (5, 3, 4, 2, 1, 0)]
 
 
 def test_columns_are_what_the_paper_reports(runs):
