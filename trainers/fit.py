@@ -100,7 +100,7 @@ def fit(
         _save(trainer, load, tokenizer, folder, lora=settings.lora is not None)
         state.wait_for_everyone()
 
-    callbacks: list[TrainerCallback] = []
+    callbacks: list[TrainerCallback] = [Timed(stage)]
     if phase_end:
         callbacks.append(PhaseEnds(plan, stage.folder / "phases", save, phase_end))
     with bar(stage.folder.name, len(plan), done) as progress:
@@ -278,6 +278,22 @@ def _save(
     unset_hf_deepspeed_config()  # this one is loaded whole
     merged = PeftModel.from_pretrained(load(), adapter).merge_and_unload()
     save_model(merged, tokenizer, folder)
+
+
+class Timed(TrainerCallback):
+    """Writes down the seconds so far with every checkpoint, from which a training may go on.
+
+    Args:
+        stage: Where.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Write the manifest anew."""
+        if state.is_world_process_zero:
+            self._stage.note()
 
 
 class PhaseEnds(TrainerCallback):

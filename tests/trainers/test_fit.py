@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import time
 
 import pytest
 import torch
@@ -164,6 +165,28 @@ def test_a_stopped_training_goes_on_with_the_same_losses(tmp_path, monkeypatch, 
         load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "stopped")
     )
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_the_seconds_before_a_stop_count(tmp_path, monkeypatch):
+    inner, seen = TreeTrainer.training_step, []
+
+    def seconds():
+        return json.loads((tmp_path / "manifest.json").read_text())["seconds"]
+
+    def step(self, *arguments, **keywords):
+        seen.append(seconds())
+        if self.state.global_step == 5:
+            raise StopError
+        time.sleep(0.01)
+        return inner(self, *arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TreeTrainer, "training_step", step)
+        with pytest.raises(StopError):
+            trained(tmp_path, save_steps=2)
+    assert seen[0] == seen[1] < seen[2] == seen[3] < seen[4] == seen[5]  # kept with checkpoints
+    _, manifest = trained(tmp_path, save_steps=2)
+    assert manifest["seconds"] > seen[5]
 
 
 def test_a_kill_while_checkpoints_are_deleted_is_mended(tmp_path, monkeypatch):
