@@ -213,8 +213,7 @@ def unpack(data: Path) -> Path:
         partial = Path(tempfile.mkdtemp(prefix="partial-", dir=target.parent))
         try:
             for archive in archives:
-                with tarfile.open(archive) as tar:
-                    tar.extractall(partial, filter="data")
+                _extract(archive, partial)
             if not (partial / FOLDER).is_dir():
                 raise DataError(f"The archives in {data}/alfworld hold no folder {FOLDER}.")
             try:
@@ -230,6 +229,21 @@ def unpack(data: Path) -> Path:
     except OSError as error:
         raise DataError(f"The games cannot be unpacked into {target.parent}: {error}.") from None
     return target / FOLDER
+
+
+def _extract(archive: Path, folder: Path) -> None:
+    """Write an archive's files into a folder, and none outside it.
+
+    `tarfile`'s own filters are not there before Python 3.11.4.
+    """
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            path = (folder / member.name).resolve()
+            if not path.is_relative_to(folder.resolve()):
+                raise tarfile.ReadError(f"{member.name} lies outside it")
+            if source := tar.extractfile(member):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(source.read())
 
 
 def locate_or_unpack() -> Path:
