@@ -224,7 +224,7 @@ def unpack(data: Path) -> Path:
                     raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
+    except (tarfile.TarError, lzma.LZMAError, EOFError, KeyError) as error:  # KeyError: a dead link
         raise DataError(f"An archive in {data}/alfworld is broken ({error}).") from None
     except OSError as error:
         raise DataError(f"The games cannot be unpacked into {target.parent}: {error}.") from None

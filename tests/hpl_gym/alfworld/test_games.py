@@ -209,6 +209,12 @@ def test_a_bad_archive_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is broken"):
         unpack(data)
     with tarfile.open(path, "w:xz") as tar:
+        entry = tarfile.TarInfo("json_2.1.1/train/link")
+        entry.type, entry.linkname = tarfile.LNKTYPE, "nowhere"
+        tar.addfile(entry)
+    with pytest.raises(DataError, match="is broken"):
+        unpack(data)
+    with tarfile.open(path, "w:xz") as tar:
         tar.add(data.parent / "source" / "json_2.1.1" / "train", "other/train")
     with pytest.raises(DataError, match="no folder json_2"):
         unpack(data)
