@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
+from rich.text import Text
 
 from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.commands import (
@@ -57,15 +58,18 @@ def main() -> None:
     try:
         app()
     except HPLGymError as error:
-        console.print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
-        sys.exit(1)
+        _fail(str(error))
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        console.print(f"[bold red]Error:[/] {what}.", highlight=False, soft_wrap=True)
-        sys.exit(1)
+        _fail(f"{what}.")
     except KeyboardInterrupt:
         console.print("Interrupted. What is finished is kept: the same command goes on from there.")
         sys.exit(130)
+
+
+def _fail(what: str) -> NoReturn:
+    console.print(Text.assemble(("Error: ", "bold red"), what), soft_wrap=True)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

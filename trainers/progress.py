@@ -112,7 +112,9 @@ class Bar:
             print(json.dumps(line), file=sys.stderr, flush=True)
         elif _mode == "bar" and not console.is_terminal:
             done = f"{task.description} {task.completed:.0f}/{task.total or '?'}"
-            console.print(f"{done}, {_left(task)}, {task.fields['note']}", highlight=False)
+            console.print(
+                f"{done}, {_left(task)}, {task.fields['note']}", highlight=False, markup=False
+            )
 
 
 _mode: Mode = "bar"
