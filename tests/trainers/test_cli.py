@@ -1,4 +1,9 @@
 import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 
 from tests.command_line import hpl
 
@@ -14,3 +19,25 @@ def test_a_path_with_brackets_stands_in_an_error(tmp_path, capsys):
     missing = tmp_path / "[/none].yaml"
     assert hpl("sft", "--run", tmp_path / "run", "--config", missing) == 1
     assert str(missing) in capsys.readouterr().err
+
+
+CPU = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+
+
+@pytest.mark.skipif(" avx2 " not in CPU, reason="this CPU has no AVX2")
+def test_all_x86_cpus_compute_with_the_same_kernels(monkeypatch):
+    code = (
+        "import sys; from hpl_gym.trainers import cli; sys.argv = ['hpl', '--help']\n"
+        "try: cli.main()\n"
+        "except SystemExit: import torch; print(torch.backends.cpu.get_cpu_capability())"
+    )
+
+    def kernels():
+        shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        return shown.stdout.split()[-1]
+
+    for variable in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR"):
+        monkeypatch.delenv(variable, raising=False)
+    assert kernels() == "AVX2"
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    assert kernels() == "DEFAULT"
