@@ -160,12 +160,15 @@ def load_prompt(name_or_path: str) -> str:
     """Return a prompt: the name of one that is shipped (``alfworld``, ``brief``), or a text file.
 
     Raises:
-        HPLGymError: There is no such prompt.
+        HPLGymError: There is no such prompt, or it is not UTF-8.
     """
     shipped = Path(__file__).parent / "prompts"
     for path in (shipped / f"{name_or_path}.md", Path(name_or_path)):
         if _is_file(path):
-            return path.read_text(encoding="utf-8").strip()
+            try:
+                return path.read_text(encoding="utf-8").strip()
+            except UnicodeDecodeError as error:
+                raise HPLGymError(f"The prompt {path} is not UTF-8: save it as that.") from error
     names = ", ".join(sorted(path.stem for path in shipped.glob("*.md")))
     raise HPLGymError(
         f"There is no prompt {name_or_path!r}: name a text file or one of the shipped ({names})."

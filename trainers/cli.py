@@ -22,6 +22,9 @@ from hpl_gym.trainers.commands import (
 )
 from hpl_gym.trainers.progress import Mode, console, set_mode
 
+INTERRUPTED = 130
+"""The exit status after Ctrl-C."""
+
 app = typer.Typer(
     name="hpl",
     no_args_is_help=True,
@@ -65,9 +68,10 @@ def main() -> None:
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         _fail(f"{what}.")
-    except KeyboardInterrupt:
-        console.print("Interrupted. What is finished is kept: the same command goes on from there.")
-        sys.exit(130)
+    except SystemExit as stopped:
+        if stopped.code == INTERRUPTED:
+            console.print("Interrupted: the same command goes on from what is finished.")
+        raise
 
 
 def _round_alike() -> None:

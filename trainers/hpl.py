@@ -97,8 +97,8 @@ def train(config: Config, run: Path, name: str = "train") -> dict[str, Any]:
     pairs = _referenced(config, run, state, inputs, rows, pair_items(rows, encoder, experts))
     if not pairs:
         raise HPLGymError(
-            f"{run / 'pairs'} holds no preference pair that fits: explore more expert "
-            "trajectories (explore.count), or raise train.max_length."
+            f"{run / 'pairs'} holds no preference pair that fits: raise train.max_length, or "
+            "delete it and 'explore' and explore more expert trajectories (explore.count)."
         )
     source = run / "explore" / "trajectories.jsonl"
     clones = [

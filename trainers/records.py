@@ -27,7 +27,7 @@ class Stage:
 
     Opening a folder that exists goes on where it stopped. Records have a ``key``; those already
     there need not be made again. A line torn by a crash is cut off. Until it is finished, one
-    process at a time writes to it.
+    process at a time writes to it. As long as it holds nothing, it takes other settings.
 
     Args:
         folder: Where to write; made if need be.
@@ -52,18 +52,17 @@ class Stage:
             "machine": {"system": platform.system(), "cores": os.cpu_count()},
             "seconds": 0.0,
         }
-        path = folder / "manifest.json"
-        if path.is_file():
-            before = json.loads(path.read_text())
+        if holds_results(folder):
+            before = _read_manifest(folder)
             changed = _differences(before["config"], self.manifest["config"])
             if changed:
                 raise StageError(
                     f"{folder} was made with another configuration ({'; '.join(changed)}): "
-                    "use the same settings to go on, or another run name (of `hpl train` another "
-                    "--name) to start anew."
+                    "use the same settings to go on, or start anew beside it: another --name of "
+                    "`hpl train` or `hpl eval`, another --run of the others."
                 )
             self.manifest = before
-        else:
+        elif writes:
             self._write()
         self._before = float(self.manifest["seconds"])
 
@@ -152,14 +151,20 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the records of a JSON Lines file.
 
     Raises:
-        StageError: A line is not JSON.
+        StageError: A line is not a JSON object.
     """
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise StageError(f"{path}, line {number}, is not a record: {error}.") from error
+                record = json.loads(line)
+            except ValueError:
+                record = None
+            if not isinstance(record, dict):
+                raise StageError(
+                    f"{path}, line {number}, is not a record: take that line out, or delete "
+                    f"{path.parent} and make it anew."
+                )
+            yield record
 
 
 def finished_manifest(folder: Path, command: str) -> dict[str, Any]:
@@ -172,10 +177,9 @@ def finished_manifest(folder: Path, command: str) -> dict[str, Any]:
     Raises:
         StageError: It is not there, or not finished.
     """
-    path = folder / "manifest.json"
-    if not path.is_file():
+    if not (folder / "manifest.json").is_file():
         raise StageError(f"{folder} does not exist yet: run `hpl {command}` first.")
-    manifest: dict[str, Any] = json.loads(path.read_text())
+    manifest = _read_manifest(folder)
     if not manifest["finished"]:
         raise StageError(f"{folder} is not finished: run `hpl {command}` again to complete it.")
     return manifest
@@ -183,14 +187,35 @@ def finished_manifest(folder: Path, command: str) -> dict[str, Any]:
 
 def is_finished(folder: Path) -> bool:
     """Return whether a stage's folder is there and has nothing left to do."""
+    return (folder / "manifest.json").is_file() and bool(_read_manifest(folder)["finished"])
+
+
+def holds_results(folder: Path) -> bool:
+    """Return whether a stage's folder holds anything that its settings made."""
+    if not (folder / "manifest.json").is_file():
+        return False
+    others = (one for one in folder.iterdir() if one.name not in {"manifest.json", ".lock"})
+    return is_finished(folder) or any(one.is_dir() or one.stat().st_size for one in others)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
-    return path.is_file() and bool(json.loads(path.read_text())["finished"])
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict) or "finished" not in manifest:
+        raise StageError(f"{path} is damaged: delete {folder} and make it anew.")
+    return manifest
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all."""
     temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
     temporary.replace(path)
 
 
@@ -214,10 +239,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    keys = sorted(set(before) | set(now))
-    return [
-        f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
-        for key in keys
-        if before.get(key) != now.get(key)
-    ]
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> list[str]:
+    found = []
+    for key in sorted(set(before) | set(now)):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += _differences(old, new, f"{within}{key}.")
+        elif old != new:
+            found.append(f"{within}{key} was {old!r}, is {new!r}")
+    return found

@@ -333,6 +333,7 @@ async def in_order(
 
     async def gated(item: T) -> R:
         async with free:
+            await asyncio.sleep(0)  # what a scripted agent has played is written before the next
             return await work(item)
 
     tasks = [(item, asyncio.ensure_future(gated(item))) for item in items]

@@ -47,7 +47,7 @@ class EnvConfig(Section):
     def _made(self, **more: Any) -> gymnasium.Env[Any, Any]:
         try:
             return gymnasium.make(self.id, disable_env_checker=True, **more, **self.kwargs)
-        except (TypeError, gymnasium.error.Error) as error:
+        except (TypeError, ModuleNotFoundError, gymnasium.error.Error) as error:
             raise HPLGymError(f"The settings env.id and env.kwargs: {error}") from error
 
 
@@ -104,6 +104,14 @@ class TinyConfig(Section):
     context: float = Field(0.3, ge=0, le=1)
     lr: float = Field(1e-2, gt=0)
     muon_lr: float = Field(0.02, gt=0)
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> TinyConfig:
+        if self.heads % self.kv_heads or self.width < 2 * self.heads:
+            raise ValueError("heads must be a multiple of kv_heads, and width at least 2 * heads")
+        if self.width // self.heads % 2:
+            raise ValueError("width // heads must be even, for rotary embeddings turn pairs")
+        return self
 
 
 class TuningConfig(Section):
@@ -256,7 +264,7 @@ class EvalConfig(Section):
         concurrency: Episodes at a time.
     """
 
-    splits: tuple[str, ...] = ("valid_seen",)
+    splits: tuple[str, ...] = Field(("valid_seen",), min_length=1)
     count: int | None = Field(None, ge=1)
     temperature: float = Field(0.0, ge=0)
     concurrency: int = Field(64, ge=1)

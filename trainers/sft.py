@@ -59,7 +59,10 @@ def sft(config: Config, run: Path) -> dict[str, Any]:
         return stage.manifest
     experts = [one for one in read_records(source) if one["success"]]
     if not experts:
-        raise HPLGymError(f"{source} holds no solved trajectory: collect more with `hpl experts`.")
+        raise HPLGymError(
+            f"{source} holds no solved trajectory: delete its folder and collect more by "
+            "`hpl experts` (experts.count)."
+        )
     tokenizer, load = _base(config, experts)
     return clone(config, config.sft, stage, state, experts, tokenizer, load)
 

@@ -109,3 +109,6 @@ def test_prompts_by_name_and_by_file(tmp_path):
     before = prompt_identity(str(own))
     own.write_text("another")
     assert prompt_identity(str(own)) != before
+    own.write_bytes(b"caf\xe9")
+    with pytest.raises(HPLGymError, match="not UTF-8"):
+        load_prompt(str(own))

@@ -21,6 +21,15 @@ def test_a_path_with_brackets_stands_in_an_error(tmp_path, capsys):
     assert str(missing) in capsys.readouterr().err
 
 
+def test_ctrl_c_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hpl_gym.trainers.experts.collect_experts", interrupt)
+    assert hpl("experts", "--run", tmp_path / "run") == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
 CPU = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
 
 

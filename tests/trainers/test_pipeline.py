@@ -128,8 +128,14 @@ def test_scripted_agent_is_evaluated_like_any_other(run, capsys):
     ("arguments", "text"),
     [
         (["eval", "--agent", "/no/such/model"], "No model can be loaded"),
-        (["eval", "--agent", "."], "not a model folder"),
-        (["sft", "sft.epochs=7"], "sft was"),
+        (["eval", "--agent", ".", "--name", "here"], "not a model folder"),
+        (["eval", "--agent", "."], "'' is no name"),
+        (["eval", "--agent", "random", "--name", "../../up"], "'../../up' is no name"),
+        (["eval", "--agent", "scriptd"], "no agent 'scriptd'"),
+        (["play", "--agent", "rft"], "run `hpl rft` first"),
+        (["eval", "--agent", "ipr"], "run `hpl train --method ipr` first"),
+        (["train", "--name", "sft"], "give another --name"),
+        (["sft", "sft.epochs=7"], "sft.epochs was"),
         (["experts", "--config", "nothing"], "no configuration"),
         (["experts", "experts.split=nowhere"], "nowhere"),
         (["experts", "env.kwargs={rumes: small}"], "rumes"),
@@ -155,6 +161,20 @@ def test_a_mistake_ends_in_one_sentence(run, arguments, text, capsys, monkeypatc
     error = capsys.readouterr().err
     assert text in error
     assert "Traceback" not in error
+
+
+def test_a_first_command_that_fails_binds_the_run_to_nothing(tmp_path, capsys):
+    assert hpl("pairs", "--run", tmp_path / "run") == 1
+    assert not (tmp_path / "run").exists()
+    words = ("experts", "--run", tmp_path / "run", "--config", "webshop")
+    small = ("experts.count=2", "env.kwargs={data: generated, products: 600, goals: synthetic}")
+    assert hpl(*words, *small, "experts.split=trian") == 1
+    assert hpl(*words, *small) == 0
+    kept = (tmp_path / "run/config.yaml").read_text()
+    assert "HPL/WebShop-v0" in kept
+    assert "trian" not in kept
+    assert hpl("eval", "--run", tmp_path / "run", "--agent", "random", "eval.count=1") == 0
+    assert (tmp_path / "run/config.yaml").read_text() == kept
 
 
 def test_a_run_that_is_a_file_is_named(tmp_path, capsys):

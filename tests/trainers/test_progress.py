@@ -30,6 +30,13 @@ def test_progress_is_shown_as_wanted(mode, capsys):
         assert line["seconds_left"] == 0
 
 
+@pytest.mark.parametrize("mode", ["bar"], indirect=True)
+def test_a_title_with_brackets_is_shown_as_it_stands(mode, capsys):
+    with bar("train [x] [/y]", 1):
+        pass
+    assert "train [x] [/y]" in capsys.readouterr().err
+
+
 @pytest.fixture
 def clock(monkeypatch):
     now = [0.0]

@@ -4,8 +4,6 @@ import sys
 
 import pytest
 
-from hpl_gym.core import HPLGymError
-from hpl_gym.trainers.config import ConfigError, load_config, save_config
 from hpl_gym.trainers.records import Stage, StageError, finished_manifest, read_records
 
 
@@ -22,10 +20,27 @@ def test_a_torn_line_is_cut_off_and_the_rest_kept(tmp_path):
 
 
 def test_another_configuration_is_refused_and_named(tmp_path):
-    Stage(tmp_path / "s", {"a": 1, "b": [1, 2]})
-    Stage(tmp_path / "s", {"a": 1, "b": (1, 2)})
-    with pytest.raises(StageError, match="a was 1, is 2"):
-        Stage(tmp_path / "s", {"a": 2, "b": [1, 2]})
+    Stage(tmp_path / "s", {"a": 1, "b": [1, 2], "c": {"d": 1, "e": 2}}).append("rows", {"key": "x"})
+    Stage(tmp_path / "s", {"a": 1, "b": (1, 2), "c": {"d": 1, "e": 2}})
+    with pytest.raises(StageError, match=r"\(a was 1, is 2; c.e was 2, is 3\)"):
+        Stage(tmp_path / "s", {"a": 2, "b": [1, 2], "c": {"d": 1, "e": 3}})
+
+
+def test_a_folder_that_holds_nothing_takes_other_settings(tmp_path):
+    assert Stage(tmp_path / "s", {"a": 1}).keys("rows") == set()
+    assert Stage(tmp_path / "s", {"a": 2}).manifest["config"] == {"a": 2}
+    (tmp_path / "s" / "checkpoint-1").mkdir()
+    with pytest.raises(StageError, match="a was 2, is 1"):
+        Stage(tmp_path / "s", {"a": 1})
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff", b'{"finished": tr'])
+def test_a_damaged_manifest_is_named(tmp_path, content):
+    Stage(tmp_path / "s", {}).finish()
+    (tmp_path / "s" / "manifest.json").write_bytes(content)
+    for read in (lambda: Stage(tmp_path / "s", {}), lambda: finished_manifest(tmp_path / "s", "s")):
+        with pytest.raises(StageError, match="is damaged: delete"):
+            read()
 
 
 def test_finish_and_what_the_next_stage_demands(tmp_path):
@@ -39,46 +54,12 @@ def test_finish_and_what_the_next_stage_demands(tmp_path):
     assert Stage(tmp_path / "sft", {}).finished
 
 
-def test_a_line_that_is_no_record(tmp_path):
+@pytest.mark.parametrize("line", [b"nonsense", b"[1]", b"\xff", b""])
+def test_a_line_that_is_no_record(tmp_path, line):
     path = tmp_path / "rows.jsonl"
-    path.write_text(json.dumps({"key": 1}) + "\nnonsense\n")
+    path.write_bytes(json.dumps({"key": 1}).encode() + b"\n" + line + b"\n")
     with pytest.raises(StageError, match="line 2"):
         list(read_records(path))
-
-
-def test_settings_from_file_and_overrides(tmp_path):
-    config = load_config("paper", ["sft.lr=1e-4", "eval.splits=[valid_seen]", "train.beta=0.1"])
-    assert (config.sft.lr, config.train.beta, config.eval.splits) == (1e-4, 0.1, ("valid_seen",))
-    save_config(config, tmp_path / "own.yaml")
-    assert load_config(tmp_path / "own.yaml") == config
-
-
-@pytest.mark.parametrize("name", ["quickstart", "real", "paper"])
-def test_shipped_settings_are_valid(name):
-    load_config(name)
-
-
-@pytest.mark.parametrize(
-    ("override", "text"),
-    [
-        ("sft.speed=3", "sft.speed"),
-        ("sft.epochs=0", "sft.epochs"),
-        ("sft.epochs=many", "sft.epochs"),
-        ("nonsense", "section.key=value"),
-        ("prompt.x=1", "no keys below"),
-    ],
-)
-def test_bad_settings_are_named(override, text):
-    with pytest.raises(ConfigError, match=text):
-        load_config("quickstart", [override])
-
-
-def test_missing_or_broken_file(tmp_path):
-    with pytest.raises(HPLGymError, match="quickstart"):
-        load_config(tmp_path / "no.yaml")
-    (tmp_path / "bad.yaml").write_text("a: [1")
-    with pytest.raises(ConfigError, match="not YAML"):
-        load_config(tmp_path / "bad.yaml")
 
 
 HOLDER = """

@@ -184,7 +184,7 @@ def test_in_order_hands_over_in_order_and_keeps_to_the_limit():
         nonlocal running, most
         running += 1
         most = max(most, running)
-        for _ in range(item % 5):
+        for _ in range(1 + item % 5):
             await asyncio.sleep(0)
         running -= 1
         return item * 2
@@ -192,6 +192,17 @@ def test_in_order_hands_over_in_order_and_keeps_to_the_limit():
     asyncio.run(in_order(range(20), work, lambda item, out: handed.append((item, out)), 4))
     assert handed == [(item, item * 2) for item in range(20)]
     assert most == 4
+
+
+def test_in_order_hands_over_before_the_next_begin_though_no_work_waits():
+    begun, seen = [], []
+
+    async def work(item):
+        begun.append(item)
+
+    asyncio.run(in_order(range(20), work, lambda *_: seen.append(len(begun)), 4))
+    assert seen[0] <= 8
+    assert len(begun) == 20
 
 
 def test_an_error_in_one_work_stops_the_rest():

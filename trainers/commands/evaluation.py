@@ -7,9 +7,17 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from hpl_gym.trainers.commands.options import ConfigOption, RunOption, Settings, settings_of
+from hpl_gym.trainers.commands.options import (
+    ConfigOption,
+    RunOption,
+    Settings,
+    agent_of,
+    check_name,
+    settings_of,
+)
 from hpl_gym.trainers.commands.stages import DEFAULT_RUN
 from hpl_gym.trainers.statistics import Rate
 
@@ -34,14 +42,15 @@ def evaluation(
     """
     from hpl_gym.trainers.evaluate import evaluate
 
+    folder = Path(agent)
+    label = name or (folder.parent if folder.name == "model" else folder).name
+    check_name(label)
+    who = agent_of(run, agent)
     settings = settings_of(run, config, overrides)
-    trained = run / agent / "model"
-    who = str(trained) if trained.is_dir() or agent in {"sft", "train"} else agent
-    label = name or (agent if "/" not in agent else Path(agent).name)
     result = evaluate(settings, run, who, label)
     for split, rates in result["splits"].items():
         Console().print(success_table(f"{split}: success", {label: rates}))
-    Console().print(f"Written to {run / 'eval' / label / 'result.json'}")
+    typer.echo(f"Written to {run / 'eval' / label / 'result.json'}")
 
 
 def success_table(title: str, agents: dict[str, dict[str, Any]]) -> Table:
@@ -51,11 +60,11 @@ def success_table(title: str, agents: dict[str, dict[str, Any]]) -> Table:
         title: The table's title.
         agents: For each agent its rates by task type, as `evaluate` returns them for a split.
     """
-    table = Table(title=title)
+    table = Table(title=escape(title))
     table.add_column("task type")
     table.add_column("episodes", justify="right")
     for agent in agents:
-        table.add_column(agent, justify="right")
+        table.add_column(escape(agent), justify="right")
     types = list(next(iter(agents.values())))
     for kind in [*types[1:], types[0]]:
         if kind == "all":

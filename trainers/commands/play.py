@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from hpl_gym.trainers.commands.options import ConfigOption, RunOption, Settings, settings_of
+from hpl_gym.trainers.commands.options import (
+    ConfigOption,
+    RunOption,
+    Settings,
+    agent_of,
+    settings_of,
+)
 from hpl_gym.trainers.commands.stages import DEFAULT_RUN
 
 
@@ -15,7 +20,10 @@ def play(
     overrides: Settings = None,
     agent: Annotated[
         str,
-        typer.Option(help="human, random, scripted, informed, sft, train, or a model folder."),
+        typer.Option(
+            help="human, random, scripted, informed, a stage, method or --name of the run (sft, "
+            "train, ...), a model folder or hub name, or openai:MODEL at OPENAI_BASE_URL."
+        ),
     ] = "human",
     split: Annotated[
         str | None, typer.Option(help="Split the task is of; default the first of eval.splits.")
@@ -33,19 +41,18 @@ def play(
     from hpl_gym.trainers.evaluate import make_agent
     from hpl_gym.trainers.rollout import Simulator
 
+    who = agent_of(run, agent)
     settings = settings_of(run, config, overrides, keep=False)
     env, limit = settings.env.make(split or settings.eval.splits[0])
     simulator = Simulator(env, limit)
     state = simulator.start(task)
-    who = str(run / agent / "model") if agent in {"sft", "train"} else agent
     player = make_agent(settings, who, env, temperature=0.0)
-    out = Console(highlight=False)
-    out.print(state.conversation.observation, markup=False)
+    typer.echo(state.conversation.observation)
     while not state.over:
         reply = asyncio.run(player.act(state.conversation, settings.seed))
         state = simulator.step(state, reply)
         if agent != "human":
-            out.print(reply.text, style="cyan", markup=False)
-        out.print(state.conversation.turns[-1].observation, markup=False)
+            typer.secho(reply.text, fg="cyan")
+        typer.echo(state.conversation.turns[-1].observation)
     end = "Solved" if state.success else "Out of turns" if state.truncated else "Over"
-    out.print(f"[bold]{end}[/] after {len(state.conversation.turns)} turns.")
+    typer.echo(f"{typer.style(end, bold=True)} after {len(state.conversation.turns)} turns.")

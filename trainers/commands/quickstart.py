@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +14,7 @@ from rich.table import Table
 
 from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.commands.evaluation import success_table
-from hpl_gym.trainers.commands.options import Settings, settings_of
+from hpl_gym.trainers.commands.options import Settings, check_splits, settings_of
 from hpl_gym.trainers.commands.stages import needs_train_extra
 from hpl_gym.trainers.progress import heading
 from hpl_gym.trainers.records import write_json
@@ -68,6 +69,7 @@ def quickstart(
 
         locate_or_unpack()
     config = settings_of(run, None if own.is_file() else preset, overrides)
+    check_splits(config)
 
     stages: dict[str, dict[str, Any]] = {}
     for number, (name, stage) in enumerate(
@@ -101,10 +103,11 @@ def quickstart(
         run / "result.json",
         {"env": env, "games": games, "results": results, "seconds_of_this_call": seconds},
     )
-    out.print(f"{seconds / 60:.1f} minutes. Everything is in {run}/, the table in result.json.")
-    out.print(
-        f"Next: hpl eval --run {run} --agent scripted, or other settings beside these: "
-        f"hpl train --run {run} --name low-beta train.beta=0.1"
+    typer.echo(f"{seconds / 60:.1f} minutes. Everything is in {run}/, the table in result.json.")
+    there = shlex.quote(str(run))
+    typer.echo(
+        f"Next: hpl eval --run {there} --agent scripted, or other settings beside these: "
+        f"hpl train --run {there} --name low-beta train.beta=0.1"
     )
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hpl_gym.core import HPLGymError
-from hpl_gym.trainers.commands.options import Settings
+from hpl_gym.trainers.commands.options import Settings, check_splits
 from hpl_gym.trainers.commands.stages import needs_train_extra
 
 if TYPE_CHECKING:
@@ -121,6 +121,9 @@ def reproduce(
                 command += ["--config", config, *settings]
             print(shlex.join(command))
         return
+    for one in runs:
+        if one.seed == 0:
+            check_splits(one.config)
     write_settings(runs)
     on_cpu = all(one.config.device == "cpu" for one in runs)
     run_jobs(
@@ -142,7 +145,7 @@ def reproduce(
     for one in first:
         out.print(_table(write_proposition(one, chosen.proposition, report)))
     write_manifests(runs, report / "manifests")
-    out.print(f"Tables, figures and manifests are in {report}, the runs in {run}.")
+    typer.echo(f"Tables, figures and manifests are in {report}, the runs in {run}.")
 
 
 def _table(sheet: Sheet) -> Table:

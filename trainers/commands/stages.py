@@ -8,9 +8,19 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from hpl_gym.trainers.commands.options import ConfigOption, RunOption, Settings, settings_of, show
+from hpl_gym.core import HPLGymError
+from hpl_gym.trainers.commands.options import (
+    ConfigOption,
+    RunOption,
+    Settings,
+    check_name,
+    settings_of,
+    show,
+)
+from hpl_gym.trainers.config import Config
 
 DEFAULT_RUN = Path("runs/quickstart")
+STAGES = ("experts", "sft", "explore", "pairs", "rft", "eval")
 
 
 def experts(
@@ -35,7 +45,7 @@ def sft(
     needs_train_extra()
     from hpl_gym.trainers.sft import sft as stage
 
-    _show_finished("sft", stage(settings_of(run, config, overrides), run))
+    _show_finished("sft", stage(_settings(run, config, overrides), run))
 
 
 def rft(
@@ -48,7 +58,7 @@ def rft(
     needs_train_extra()
     from hpl_gym.trainers.rft import rft as stage
 
-    _show_finished("rft", stage(settings_of(run, config, overrides), run))
+    _show_finished("rft", stage(_settings(run, config, overrides), run))
 
 
 def explore(
@@ -70,7 +80,7 @@ def explore(
     from hpl_gym.trainers.account import account_table
     from hpl_gym.trainers.explore import explore as stage
 
-    manifest = stage(settings_of(run, config, overrides), run, ray)
+    manifest = stage(_settings(run, config, overrides), run, ray)
     show("explore", manifest)
     Console().print(account_table(manifest))
 
@@ -84,7 +94,7 @@ def pairs(
     """
     from hpl_gym.trainers.preferences import make_pairs
 
-    show("pairs", make_pairs(settings_of(run, config, overrides), run))
+    show("pairs", make_pairs(_settings(run, config, overrides), run))
 
 
 def train(
@@ -121,8 +131,18 @@ def train(
 
     differing = settings(method) if method else []
     folder = name or method or "train"
-    mine = settings_of(run, config, [*differing, *(overrides or [])], keep=folder == "train")
+    check_name(folder)
+    if folder in STAGES:
+        raise HPLGymError(f"{run / folder} is for `hpl {folder}`: give another --name.")
+    mine = _settings(run, config, [*differing, *(overrides or [])], keep=folder == "train")
     _show_finished(folder, stage(mine, run, folder))
+
+
+def _settings(
+    run: Path, config: str | None, overrides: list[str] | None, *, keep: bool = True
+) -> Config:
+    """Return the settings of a run that `hpl experts` has begun, here or where it came from."""
+    return settings_of(run, config, overrides, keep=keep and (run / "experts").is_dir())
 
 
 def _show_finished(title: str, manifest: dict[str, Any]) -> None:

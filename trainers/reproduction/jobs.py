@@ -148,7 +148,6 @@ def write_settings(runs: Iterable[Run]) -> None:
     for run in runs:
         path = run.folder / "config.yaml"
         if not path.is_file():
-            run.folder.mkdir(parents=True, exist_ok=True)
             save_config(run.config, path)
         elif load_config(path) != run.config:
             raise HPLGymError(
@@ -212,6 +211,8 @@ def _run_jobs(preset: Preset, run: Run, policies: tuple[str, ...]) -> list[Job]:
         own = method(name)
         _refuse_overrides(name, own, run.overrides)
         differing = [*run.overrides, *own]
+        config = preset.config(run.experiment, run.seed, differing)
+        _refuse_unexplored(name, config)
         keep = ("train.phases=keep",) if name == MAIN else ()
         # One after the other: each adds to the reference's log-probabilities.
         add(
@@ -223,7 +224,7 @@ def _run_jobs(preset: Preset, run: Run, policies: tuple[str, ...]) -> list[Job]:
             name,
             *keep,
             after=before,
-            config=preset.config(run.experiment, run.seed, differing),
+            config=config,
         )
         before = (name,)
     for policy in policies:
@@ -258,6 +259,15 @@ def _refuse_overrides(name: str, own: Iterable[str], overrides: Iterable[str]) -
                 f"{key} is what method {name} has of its own, so it cannot be the same for all "
                 "methods: leave it out, or leave the method out (--method)."
             )
+
+
+def _refuse_unexplored(name: str, config: Config) -> None:
+    segmenter, explored = config.train.segmenter, config.explore.segmenters
+    if config.train.group and segmenter and segmenter not in explored:
+        raise ConfigError(
+            f"Method {name} needs groups of the segmenter {segmenter!r}: add it to "
+            "explore.segmenters, or leave the method out (--method)."
+        )
 
 
 def _parts(stage: str, values: dict[str, Any]) -> tuple[str, ...]:

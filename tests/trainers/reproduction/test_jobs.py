@@ -251,11 +251,14 @@ def test_mistakes_are_one_sentence(tmp_path, capsys):
         ["seed=5", "--env", "alfworld"],
         ["--method", "eto-phase-1", "--table", "1", "--env", "alfworld"],
         ["--table", "6", "--env", "webshop"],
+        ["--table", "2", "--env", "alfworld", "explore.segmenters=[fixed-n]"],
+        ["--table", "1", "--env", "alfworld", "eval.splits=[valid_sen]"],
         ["--table", "7", "--env", "alfworld", "eval.splits=[valid_seen]"],
     ):
         assert hpl("reproduce", "--run", tmp_path / "none", *arguments) == 1
         error = capsys.readouterr().err
         assert error.startswith("Error: ")
         assert "Traceback" not in error
+    assert not list((tmp_path / "none").glob("*/seed-0"))
     with pytest.raises(ConfigError):
         load_preset("huge")
