@@ -112,9 +112,7 @@ class Bar:
             print(json.dumps(line), file=sys.stderr, flush=True)
         elif _mode == "bar" and not console.is_terminal:
             done = f"{task.description} {task.completed:.0f}/{task.total or '?'}"
-            console.print(
-                f"{done}, {_left(task)}, {task.fields['note']}", highlight=False, markup=False
-            )
+            console.print(Text(f"{done}, {_left(task)}, {task.fields['note']}"), soft_wrap=True)
 
 
 _mode: Mode = "bar"
@@ -149,7 +147,7 @@ def bar(title: str, total: int | None, done: int = 0) -> Iterator[Bar]:
     """
     whole = Column(no_wrap=True)
     with _Screen(
-        TextColumn("{task.description:<20}"),
+        TextColumn("{task.description:<20}", markup=False),
         BarColumn(bar_width=12),
         MofNCompleteColumn(table_column=whole),
         _Rate(table_column=whole),

@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from hpl_gym.cache import cache_path
-from hpl_gym.core import SPLITS, DataError, Task
+from hpl_gym.core import SPLITS, DataError, HPLGymError, Task
 
 TASK_TYPES = (
     "look_at_obj_in_light",
@@ -160,20 +160,34 @@ def locate() -> Path:
 
     Raises:
         DataError: There are no games.
+        HPLGymError: A variable that is set names a folder that is not there, or, for
+            `$ALFWORLD_DATA`, one without games.
     """
-    data = os.environ.get("HPL_DATA")
+    own, data = _named("ALFWORLD_DATA"), _named("HPL_DATA")
+    package = Path("~/.cache/alfworld").expanduser()
     places = []
-    if os.environ.get("ALFWORLD_DATA"):
-        places.append(Path(os.environ["ALFWORLD_DATA"]).expanduser() / FOLDER)
+    # The package sets ALFWORLD_DATA to its cache when it is imported, games or not.
+    if own and own != package and not (own / FOLDER).is_dir():
+        raise HPLGymError(
+            f"ALFWORLD_DATA is set to {own}, which has no folder {FOLDER}: set it to the folder "
+            "that has it, or unset it."
+        )
+    if data and not data.is_dir():
+        raise HPLGymError(
+            f"HPL_DATA is set to {data}, which is no folder: set it to the folder with the data, "
+            "or unset it."
+        )
+    if own:
+        places.append(own / FOLDER)
     if data:
-        places += [Path(data).expanduser() / FOLDER, Path(data).expanduser() / "alfworld" / FOLDER]
-    archives = _archives(Path(data).expanduser()) if data else ()
+        places += [data / FOLDER, data / "alfworld" / FOLDER]
+    archives = _archives(data) if data else ()
     if archives:
         places.append(_unpacked(archives) / FOLDER)
     else:
         done = cache_path("alfworld").glob(f"{'[0-9a-f]' * _KEY}/{FOLDER}")
         places += sorted(done, key=lambda path: (path.stat().st_mtime, path), reverse=True)
-        places.append(Path("~/.cache/alfworld").expanduser() / FOLDER)
+        places.append(package / FOLDER)
     for place in places:
         if place.is_dir():
             return place
@@ -251,14 +265,21 @@ def locate_or_unpack() -> Path:
 
     Raises:
         DataError: There are no games and no archives.
+        HPLGymError: As of `locate`.
     """
     try:
         return locate()
     except DataError:
-        data = os.environ.get("HPL_DATA")
-        if not data or not _archives(Path(data).expanduser()):
+        data = _named("HPL_DATA")
+        if not data or not _archives(data):
             raise
-    return unpack(Path(data).expanduser())
+    return unpack(data)
+
+
+def _named(variable: str) -> Path | None:
+    """Return the folder that an environment variable names; None if it is unset or empty."""
+    value = os.environ.get(variable)
+    return Path(value).expanduser() if value else None
 
 
 def _archives(data: Path) -> tuple[Path, ...]:

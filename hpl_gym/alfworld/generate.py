@@ -39,7 +39,6 @@ class _Drawn(NamedTuple):
     sentence: str
 
 
-@lru_cache(maxsize=32)
 def generated_tasks(split: str, rooms: str = "full", seed: int = 0) -> Sequence[Task]:
     """Return the tasks of a split of generated games, in one fixed order; no game is made.
 
@@ -54,7 +53,7 @@ def generated_tasks(split: str, rooms: str = "full", seed: int = 0) -> Sequence[
 
     Raises:
         DataError: There is no such split.
-        HPLGymError: There are no such rooms, or the seed is negative.
+        HPLGymError: There are no such rooms, or the seed is no whole number of 0 or greater.
     """
     if split not in SPLIT_SIZES:
         raise DataError(
@@ -62,8 +61,15 @@ def generated_tasks(split: str, rooms: str = "full", seed: int = 0) -> Sequence[
         )
     if rooms not in ROOM_SIZES:
         raise HPLGymError(f"There are no rooms {rooms!r}: choose {' or '.join(ROOM_SIZES)}.")
-    if seed < 0:
-        raise HPLGymError(f"The seed of generated games is {seed}: it must be 0 or greater.")
+    if not isinstance(seed, int) or seed < 0:
+        raise HPLGymError(
+            f"The seed of generated games is {seed!r}: it must be a whole number of 0 or greater."
+        )
+    return _tasks(split, rooms, seed)
+
+
+@lru_cache(maxsize=32)
+def _tasks(split: str, rooms: str, seed: int) -> tuple[Task, ...]:
     return tuple(
         Task(f"generated/{rooms}-{seed}/{split}/{i:05d}", split, _TYPES[i % len(_TYPES)])
         for i in range(SPLIT_SIZES[split])

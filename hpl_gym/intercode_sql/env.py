@@ -100,7 +100,7 @@ class InterCodeSQLEnv(TextEnv):
             `mysql://user:password@host:port`, or `auto`: $HPL_MYSQL_DSN if set, else `sqlite`.
         indices: A file with a list of question numbers for each split that has one; without it,
             no database is in two splits.
-        shown: Characters of an observation that are shown.
+        shown: Characters of an observation that are shown, at least 10.
         databases: How many generated databases.
         generator_seed: Another seed, other databases.
         render_mode: `ansi` or None.
@@ -124,6 +124,15 @@ class InterCodeSQLEnv(TextEnv):
         render_mode: str | None = None,
     ) -> None:
         super().__init__(split, render_mode)
+        for name, value, least in (
+            ("shown", shown, len(_CUT) + 1),
+            ("databases", databases, 1),
+            ("generator_seed", generator_seed, 0),
+        ):
+            if not isinstance(value, int) or value < least:
+                raise HPLGymError(
+                    f"{name} must be a whole number of {least} or more, not {value!r}."
+                )
         self.shown = shown
         folder = _folder(data)
         if unknown := set(indices or ()) - set(SPLITS):
@@ -139,7 +148,7 @@ class InterCodeSQLEnv(TextEnv):
         self.questions = _questions(folder, lists, databases, generator_seed)
         if server == "auto":
             server = os.environ.get("HPL_MYSQL_DSN") or "sqlite"
-        self.server = _server(server, self.questions)
+        self.server = _server(str(server), self.questions)
         self._session: Session | None = None
         self._question: Question | None = None
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hpl_gym.core import DataError, HPLGymError
+from hpl_gym.core import DataError
 
 SPLITS = ("train", "valid", "test")
 # Of the benchmark's twenty databases, by size and subject; 737, 100 and 197 questions.
@@ -136,12 +136,7 @@ def generated_questions(databases: int, seed: int) -> QuestionSet:
     Args:
         databases: How many databases.
         seed: Another seed, other databases; 0 or more.
-
-    Raises:
-        HPLGymError: The seed is negative.
     """
-    if seed < 0:
-        raise HPLGymError(f"Generated databases have a seed of 0 or more, not {seed}.")
     from hpl_gym.intercode_sql.generate import generate_databases
 
     dump, raw = generate_databases(databases, seed)

@@ -168,7 +168,7 @@ class Catalog:
         goals: How many goals of each kind.
 
     Raises:
-        DataError: It is no catalogue, unfinished, or of another format.
+        DataError: It is no catalogue, unfinished, of another format, or cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -191,8 +191,10 @@ class Catalog:
             self._database = _open(folder / _PRODUCTS)
             found = self._database.execute("SELECT digest FROM digest").fetchone()[0]
             others = {found, (index / "digest.txt").read_text()} - {self.digest}
-        except (OSError, ValueError, KeyError, sqlite3.Error) as error:
+        except (FileNotFoundError, ValueError, KeyError, sqlite3.Error) as error:
             raise DataError(f"The catalogue in {folder} is broken ({error}): {_AGAIN}") from error
+        except OSError as error:
+            raise _unreadable(folder, error) from error
         if others:
             raise DataError(
                 f"The catalogue in {folder} has a part of another catalogue (digest "
@@ -273,7 +275,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} is no WebShop catalogue, or one that was not finished (it has no "
             "manifest.json): name one that `hpl data webshop prepare` has written."
         ) from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    except ValueError as error:
         raise DataError(f"The manifest of the catalogue in {folder} is broken: {_AGAIN}") from error
     if manifest.get("format") != FORMAT:
         raise DataError(
@@ -282,8 +286,14 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def _unreadable(folder: Path, error: OSError) -> DataError:
+    return DataError(f"The catalogue in {folder} cannot be read: {error.strerror or error}.")
+
+
 def _open(path: Path) -> sqlite3.Connection:
     # Nothing writes to it any more: readers need no locks, and may share it between threads.
+    with path.open("rb"):  # SQLite does not say why it cannot open a file
+        pass
     uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
     database = sqlite3.connect(uri, uri=True, check_same_thread=False)
     database.execute("PRAGMA mmap_size = 17179869184")

@@ -71,10 +71,11 @@ def generated_catalog(count: int, seed: int) -> Path:
     Raises:
         HPLGymError: Too few products, a negative seed, or a cache that cannot be made.
     """
-    if count < LEAST_PRODUCTS or seed < 0:
+    numbers = isinstance(count, int) and isinstance(seed, int)
+    if not numbers or count < LEAST_PRODUCTS or seed < 0:
         raise HPLGymError(
             f"A generated shop has at least {LEAST_PRODUCTS} products and a seed of 0 or more, not "
-            f"{count} and {seed}."
+            f"{count!r} and {seed!r}."
         )
     folder = cache_folder("webshop") / f"generated-{VERSION}.{FORMAT}-{seed}-{count}"
     if not (folder / "manifest.json").is_file():

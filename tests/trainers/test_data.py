@@ -32,6 +32,7 @@ def play(shown, monkeypatch):
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch, tmp_path):
     monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("HPL_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
 
 

@@ -49,11 +49,11 @@ def test_without_a_terminal_a_line_is_printed_at_times_though_no_item_ends(mode,
     with bar("reproduce", 57, 3) as progress:
         for second in range(0, 100, 10):
             clock[0] = second
-            progress.note(f"sft {second}/374")
+            progress.note(f"alfworld 0 sft {second}/374, alfworld 1 hpl-uncertainty 31/60 [0]")
         lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "reproduce 3/57, -:-- left, sft 40/374",
-        "reproduce 3/57, -:-- left, sft 80/374",
+        "reproduce 3/57, -:-- left, alfworld 0 sft 40/374, alfworld 1 hpl-uncertainty 31/60 [0]",
+        "reproduce 3/57, -:-- left, alfworld 0 sft 80/374, alfworld 1 hpl-uncertainty 31/60 [0]",
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +26,7 @@ def unpack() -> None:
     """
     from hpl_gym.alfworld.games import locate_or_unpack
 
-    Console().print(f"The games are in {locate_or_unpack()}")
+    typer.echo(f"The games are in {locate_or_unpack()}")
 
 
 @alfworld.command()
@@ -43,7 +44,7 @@ def generate(
     from hpl_gym.alfworld.generate import write_games
 
     paths = write_games(folder, split, count, rooms=rooms, seed=seed)
-    Console().print(f"{len(paths)} games written below {folder / 'json_2.1.1' / split}")
+    typer.echo(f"{len(paths)} games written below {folder / 'json_2.1.1' / split}")
 
 
 @alfworld.command()
@@ -63,7 +64,8 @@ def verify() -> None:
             counts[split] = Counter(task.task_type for task in real_tasks(root, split))
         except DataError:
             counts[split] = Counter()
-    table = Table(title=f"Playable games in {root}")
+    typer.echo(f"Playable games in {root}")
+    table = Table()
     table.add_column("task type")
     for split in SPLITS:
         table.add_column(split, justify="right")
@@ -124,7 +126,10 @@ def generate_shop(
 
 def _show(catalog: Any) -> None:
     goals = ", ".join(f"{count} {kind} goals" for kind, count in catalog.goals.items())
-    Console().print(f"{catalog.products} products, {goals} in {catalog.folder}")
-    Console().print(
-        f"Play: WEBSHOP_DATA={catalog.folder} hpl play --config webshop env.kwargs={{}}"
-    )
+    typer.echo(f"{catalog.products} products, {goals} in {catalog.folder}")
+    kinds = [kind for kind, count in catalog.goals.items() if count]
+    if kinds:  # however few there are, some are in train
+        typer.echo(
+            f"Play: WEBSHOP_DATA={shlex.quote(str(catalog.folder))} hpl play --config webshop "
+            f"--split train env.kwargs.data=real env.kwargs.goals={kinds[0]}"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +20,9 @@ app = typer.Typer(help="InterCode-SQL's databases and questions.", no_args_is_he
 @app.command()
 def generate(
     folder: Annotated[Path, typer.Argument(help="Where to write the two files.")],
-    databases: Annotated[int, typer.Option(help="How many databases.", min=1)] = 24,
+    databases: Annotated[
+        int, typer.Option(help="How many databases: each fifth is for tests.", min=5)
+    ] = 24,
     seed: Annotated[int, typer.Option(help="Another seed, other databases.", min=0)] = 0,
 ) -> None:
     """Write generated databases and questions in the benchmark's own formats.
@@ -38,9 +41,10 @@ def generate(
         raise HPLGymError(
             f"{folder} cannot be written ({error.strerror}): name another folder."
         ) from error
-    Console().print(f"{databases} databases and {len(questions)} questions written to {folder}")
-    Console().print(
-        f"Play: INTERCODE_DATA={folder} hpl play --config intercode-sql env.kwargs={{}}"
+    typer.echo(f"{databases} databases and {len(questions)} questions written to {folder}")
+    typer.echo(
+        f"Play: INTERCODE_DATA={shlex.quote(str(folder))} hpl play --config intercode-sql "
+        "env.kwargs={}"
     )
 
 
@@ -74,9 +78,9 @@ def verify(
         table.add_row(split, *map(str, counts.values()))
     out.print(table)
     for number, error in found["failing"].items():
-        out.print(f"question {number} fails: {error}", markup=False, highlight=False)
+        typer.echo(f"question {number} fails: {error}")
     for database, numbers in found["empty"].items():
-        out.print(f"no rows, {database}: questions {', '.join(map(str, numbers))}")
+        typer.echo(f"no rows, {database}: questions {', '.join(map(str, numbers))}")
     if against is not None:
         other = gymnasium.make("HPL/InterCodeSQL-v0", data=data, server=against).unwrapped
         found["against"] = compare_gold(env, other)  # type: ignore[arg-type]
@@ -89,6 +93,6 @@ def verify(
         out.print(table)
         for kind, numbers in found["against"].items():
             if "equal" not in kind:
-                out.print(f"{kind}: questions {', '.join(map(str, numbers))}")
+                typer.echo(f"{kind}: questions {', '.join(map(str, numbers))}")
     if output is not None:
         output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
 """A small house with everything in it that is rare in real games."""
 
-import importlib.resources
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -58,7 +58,9 @@ def house(
         start: Where the agent starts.
         old: Use the domain and grammar from before alfworld 0.4.
     """
-    data = importlib.resources.files("alfworld") / "data"
+    spec = importlib.util.find_spec("alfworld")  # importing it sets ALFWORLD_DATA
+    assert spec is not None
+    data = Path(str(spec.origin)).parent / "data"
     domain = (data / "alfred.pddl").read_text(encoding="utf-8")
     grammar = (data / "alfred.twl2").read_text(encoding="utf-8")
     grammar = grammar.replace("UNKNOWN GOAL", "put some apple on shelf")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hpl_gym.alfworld import games
+from hpl_gym.alfworld.env import ALFWorldEnv
 from hpl_gym.alfworld.games import (
     Game,
     game_path,
@@ -16,7 +17,7 @@ from hpl_gym.alfworld.games import (
     real_tasks,
     unpack,
 )
-from hpl_gym.core import DataError, Task
+from hpl_gym.core import DataError, HPLGymError, Task
 from tests.hpl_gym.alfworld.house import TASK, house, write_house
 
 PLAYABLE = "pick_and_place_simple-Apple-None-Shelf-1/trial_T2"
@@ -138,11 +139,32 @@ def test_where_games_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     first = tmp_path / "own" / "json_2.1.1"
     last.mkdir(parents=True)
     assert locate() == last
+    monkeypatch.setenv("ALFWORLD_DATA", "")
     monkeypatch.setenv("HPL_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path / "own"))
-    for folder in (third, second, first):
+    for folder in (third, second):
         folder.mkdir(parents=True)
         assert locate() == folder
+    first.mkdir(parents=True)
+    monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path / "own"))
+    assert locate() == first
+
+
+@pytest.mark.parametrize("variable", ["ALFWORLD_DATA", "HPL_DATA"])
+def test_a_variable_that_names_no_data_is_never_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    (tmp_path / "home" / ".cache" / "alfworld" / "json_2.1.1").mkdir(parents=True)
+    monkeypatch.setenv(variable, str(tmp_path / "typo"))
+    for look in (locate, locate_or_unpack, ALFWorldEnv(games="auto").tasks):
+        with pytest.raises(HPLGymError, match=f"{variable} is set to .*/typo"):
+            look()
+
+
+def test_the_variable_as_the_alfworld_package_sets_it_is_no_users_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path / "home" / ".cache" / "alfworld"))
+    assert ALFWorldEnv(games="auto").tasks()[0].task_id.startswith("generated/")
 
 
 def test_games_that_are_being_unpacked_are_not_taken(tmp_path: Path) -> None:

@@ -336,8 +336,11 @@ def test_writing_again_changes_nothing(tmp_path: Path) -> None:
     assert written() == before
 
 
-def test_alfworld_itself_loads_written_games(tmp_path: Path) -> None:
+def test_alfworld_itself_loads_written_games(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     textworld = pytest.importorskip("textworld", reason="needs pip install 'hpl-gym[alfworld]'")
+    monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path))  # importing alfworld sets it
     from alfworld.agents.environment.alfred_tw_env import AlfredDemangler
     from textworld.envs.pddl import PddlEnv
 
@@ -385,8 +388,11 @@ def test_bad_arguments_are_refused(tmp_path: Path) -> None:
         generated_tasks("test")
     with pytest.raises(HPLGymError, match="no rooms 'huge'"):
         generated_tasks("train", "huge")
-    with pytest.raises(HPLGymError, match="seed of generated games is -1"):
-        generated_tasks("train", "full", -1)
+    with pytest.raises(HPLGymError, match=r"no rooms \['small'\]"):
+        generated_tasks("train", ["small"])
+    for seed in (-1, "x", [1], 0.5):
+        with pytest.raises(HPLGymError, match=re.escape(f"seed of generated games is {seed!r}")):
+            generated_tasks("train", "full", seed)
     for count in (0, -1, 241):
         with pytest.raises(HPLGymError, match="there can be 1 to 240"):
             write_games(tmp_path, "valid_seen", count)

@@ -225,7 +225,12 @@ def test_bad_arguments(data, tmp_path):
         ({"data": data, "indices": {"test": tmp_path / "x"}}, "There is no file"),
         ({"data": data, "indices": {"dev": tmp_path / "x"}}, "no split 'dev'"),
         ({"data": "generated", "indices": {"test": tmp_path / "x"}}, "these are generated"),
-        ({"data": "generated", "generator_seed": -1}, "a seed of 0 or more, not -1"),
+        ({"generator_seed": -1}, "generator_seed must be a whole number of 0 or more, not -1"),
+        ({"databases": 0}, "databases must be a whole number of 1 or more, not 0"),
+        ({"databases": [3]}, "databases must be a whole number"),
+        ({"data": data, "shown": "abc"}, "shown must be a whole number of 10 or more, not 'abc'"),
+        ({"data": data, "shown": -5}, "shown must be"),
+        ({"data": data, "server": 3}, "'3' is not the address"),
     ):
         with pytest.raises(HPLGymError, match=message):
             gymnasium.make("HPL/InterCodeSQL-v0", **arguments)

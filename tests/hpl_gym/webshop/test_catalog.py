@@ -89,6 +89,16 @@ def test_damaged_folders_are_refused(folder, tmp_path, damage, message):
         Catalog(shop)
 
 
+@pytest.mark.parametrize("part", ["manifest.json", "index/ranks.npy", "products.sqlite"])
+def test_what_cannot_be_read_is_not_called_broken(folder, tmp_path, part):
+    shop = tmp_path / "shop"
+    shutil.copytree(folder, shop)
+    (shop / part).unlink()
+    (shop / part).mkdir()
+    with pytest.raises(DataError, match=r"shop cannot be read: Is a directory\.$"):
+        Catalog(shop)
+
+
 @pytest.mark.parametrize("part", ["index", "products.sqlite"])
 def test_parts_of_another_catalogue_are_refused(folder, tmp_path, part):
     shop, other = tmp_path / "shop", tmp_path / "other"

@@ -165,6 +165,7 @@ def test_bad_arguments(tmp_path):
     for arguments, message in (
         ({"goals": "robot"}, "no goals 'robot'"),
         ({"products": 5}, "at least 600"),
+        ({"products": "many"}, "not 'many' and 0"),
         ({"data": tmp_path}, "is no WebShop catalogue"),
     ):
         with pytest.raises(HPLGymError, match=message):
