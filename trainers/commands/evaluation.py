@@ -28,7 +28,8 @@ def evaluation(
         str,
         typer.Option(
             help="random, scripted, informed, a stage, method or --name of the run (sft, rft, "
-            "train, eto, ipr, ...), a model folder or hub name, or openai:MODEL at OPENAI_BASE_URL."
+            "train, eto, ipr, ...), a model folder, OWNER/NAME of the hub, or openai:MODEL at "
+            "OPENAI_BASE_URL."
         ),
     ] = "train",
     name: Annotated[str | None, typer.Option(help="What to call the result.")] = None,

@@ -22,7 +22,8 @@ def play(
         str,
         typer.Option(
             help="human, random, scripted, informed, a stage, method or --name of the run (sft, "
-            "train, ...), a model folder or hub name, or openai:MODEL at OPENAI_BASE_URL."
+            "train, ...), a model folder, OWNER/NAME of the hub, or openai:MODEL at "
+            "OPENAI_BASE_URL."
         ),
     ] = "human",
     split: Annotated[
