@@ -7,8 +7,10 @@ import pytest
 
 from hpl_gym.alfworld.games import locate_or_unpack
 from hpl_gym.core import DataError
+from hpl_gym.trainers.kernels import round_alike
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for torch, which comes later: two workers run
+round_alike()  # as the commands do, some of which tests start as processes
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -20,6 +18,7 @@ from hpl_gym.trainers.commands import (
     sql_server,
     stages,
 )
+from hpl_gym.trainers.kernels import round_alike
 from hpl_gym.trainers.progress import Mode, console, set_mode
 
 INTERRUPTED = 130
@@ -60,7 +59,7 @@ app.add_typer(sql_server.app, name="sql-server")
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one sentence and exit status 1."""
-    _round_alike()
+    round_alike()
     try:
         app()
     except HPLGymError as error:
@@ -72,17 +71,6 @@ def main() -> None:
         if stopped.code == INTERRUPTED:
             console.print("Interrupted: the same command goes on from what is finished.")
         raise
-
-
-def _round_alike() -> None:
-    """Let torch and its libraries use AVX2 and no more, so that all x86 CPUs round alike.
-
-    They read these variables when they are loaded; a user's own value stays.
-    """
-    if Path("/proc/cpuinfo").is_file() and " avx2 " in Path("/proc/cpuinfo").read_text():
-        os.environ.setdefault("ATEN_CPU_CAPABILITY", "avx2")
-        os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
-        os.environ.setdefault("MKL_CBWR", "AVX2")
 
 
 def _fail(what: str) -> NoReturn:

@@ -43,3 +43,10 @@ def open_stage(state: PartialState, folder: Path, config: Mapping[str, Any]) -> 
     """Open a stage in all processes, the main one first; only that one may write to it."""
     with state.main_process_first():
         return Stage(folder, config, writes=state.is_main_process)
+
+
+def leave(state: PartialState) -> None:
+    """Wait for the other processes and end the connection, whose threads may abort an exit."""
+    if state.num_processes > 1:
+        state.wait_for_everyone()
+        state.destroy_process_group()

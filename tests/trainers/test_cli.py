@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hpl_gym.trainers.kernels import VARIABLES
 from tests.command_line import hpl
 
 
@@ -45,7 +46,7 @@ def test_all_x86_cpus_compute_with_the_same_kernels(monkeypatch):
         shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         return shown.stdout.split()[-1]
 
-    for variable in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR"):
+    for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     assert kernels() == "AVX2"
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")

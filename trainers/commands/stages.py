@@ -146,9 +146,14 @@ def _settings(
 
 
 def _show_finished(title: str, manifest: dict[str, Any]) -> None:
-    """Show a stage's results, in the process that has them."""
+    """Show a stage's results, in the process that has them, and leave the others."""
+    from accelerate import PartialState
+
+    from hpl_gym.trainers.processes import leave
+
     if manifest["finished"]:
         show(title, manifest)
+    leave(PartialState())
 
 
 def needs_train_extra(*more: str) -> None:

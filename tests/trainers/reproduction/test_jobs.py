@@ -29,7 +29,7 @@ print(json.dumps({"stage": stage, "done": 1, "total": 2}), file=sys.stderr)
 if stage == os.environ.get("BROKEN"):
     print("Error: The disk is full.", file=sys.stderr)
     raise SystemExit(1)
-folder.mkdir(parents=True)
+folder.mkdir(parents=True, exist_ok=True)
 (folder / "manifest.json").write_text(json.dumps({"finished": True}))
 (folder / "threads").write_text(os.environ.get("OMP_NUM_THREADS", ""))
 with open(Path(run).parents[1] / "order", "a") as file:
