@@ -47,7 +47,7 @@ def mysql(cache, questions):
     from hpl_gym.intercode_sql.mysql import MySQLServer
     from hpl_gym.intercode_sql.server import private_server
 
-    return MySQLServer(private_server(), questions)
+    return MySQLServer(private_server(), questions, restart=private_server)
 
 
 @pytest.fixture(scope="session")
