@@ -98,7 +98,7 @@ def train(config: Config, run: Path, name: str = "train") -> dict[str, Any]:
     if not pairs:
         raise HPLGymError(
             f"{run / 'pairs'} holds no preference pair that fits: raise train.max_length, or "
-            "delete it and 'explore' and explore more expert trajectories (explore.count)."
+            f"delete it and {run / 'explore'}, and explore more trajectories (explore.count)."
         )
     source = run / "explore" / "trajectories.jsonl"
     clones = [

@@ -128,6 +128,7 @@ async def rollout(
     Returns:
         The states reached, `state` first.
     """
+    await asyncio.sleep(0)  # a scripted agent never waits: others go on, results are written
     states = [state]
     while not states[-1].over and (turns is None or len(states) <= turns):
         reply = await agent.act(states[-1].conversation, seed)
@@ -333,7 +334,6 @@ async def in_order(
 
     async def gated(item: T) -> R:
         async with free:
-            await asyncio.sleep(0)  # what a scripted agent has played is written before the next
             return await work(item)
 
     tasks = [(item, asyncio.ensure_future(gated(item))) for item in items]

@@ -129,7 +129,8 @@ def test_scripted_agent_is_evaluated_like_any_other(run, capsys):
     [
         (["eval", "--agent", "/no/such/model"], "No model can be loaded"),
         (["eval", "--agent", ".", "--name", "here"], "not a model folder"),
-        (["eval", "--agent", "."], "'' is no name"),
+        (["eval", "--agent", "."], "'.' is no name"),
+        (["eval", "--agent", "openai:gpt-4o"], "OPENAI_BASE_URL"),
         (["eval", "--agent", "random", "--name", "../../up"], "'../../up' is no name"),
         (["eval", "--agent", "scriptd"], "no agent 'scriptd'"),
         (["play", "--agent", "rft"], "run `hpl rft` first"),
@@ -153,7 +154,8 @@ def test_scripted_agent_is_evaluated_like_any_other(run, capsys):
     ],
 )
 def test_a_mistake_ends_in_one_sentence(run, arguments, text, capsys, monkeypatch):
-    monkeypatch.delenv("HPL_DATA", raising=False)
+    for variable in ("HPL_DATA", "OPENAI_BASE_URL", "OPENAI_API_KEY"):
+        monkeypatch.delenv(variable, raising=False)
     monkeypatch.delenv("ALFWORLD_DATA", raising=False)
     monkeypatch.setenv("HPL_CACHE", str(run / "no-cache"))
     options = [] if arguments[0] == "data" else ["--run", run]

@@ -184,7 +184,7 @@ def test_in_order_hands_over_in_order_and_keeps_to_the_limit():
         nonlocal running, most
         running += 1
         most = max(most, running)
-        for _ in range(1 + item % 5):
+        for _ in range(item % 5):
             await asyncio.sleep(0)
         running -= 1
         return item * 2
@@ -194,15 +194,21 @@ def test_in_order_hands_over_in_order_and_keeps_to_the_limit():
     assert most == 4
 
 
-def test_in_order_hands_over_before_the_next_begin_though_no_work_waits():
+def test_rollouts_are_handed_over_before_the_last_begin_though_the_agent_never_waits():
     begun, seen = [], []
 
-    async def work(item):
-        begun.append(item)
+    class Hasty(Reciter):
+        async def act(self, talk, seed=0):
+            begun.append(seed)
+            return Reply(f"Action: {self.actions[len(talk.turns)]}")
 
-    asyncio.run(in_order(range(20), work, lambda *_: seen.append(len(begun)), 4))
+    async def work(item):
+        simulator = Simulator(ToyEnv(), 12)
+        return await rollout(simulator, Hasty(HARD), simulator.start("train/hard"), seed=item)
+
+    asyncio.run(in_order(range(20), work, lambda *_: seen.append(len(set(begun))), 4))
     assert seen[0] <= 8
-    assert len(begun) == 20
+    assert len(set(begun)) == 20
 
 
 def test_an_error_in_one_work_stops_the_rest():

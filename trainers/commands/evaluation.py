@@ -10,14 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hpl_gym.trainers.commands.options import (
-    ConfigOption,
-    RunOption,
-    Settings,
-    agent_of,
-    check_name,
-    settings_of,
-)
+from hpl_gym.trainers.commands.names import agent_of, check_name
+from hpl_gym.trainers.commands.options import ConfigOption, RunOption, Settings, settings_of
 from hpl_gym.trainers.commands.stages import DEFAULT_RUN
 from hpl_gym.trainers.statistics import Rate
 
@@ -44,7 +38,7 @@ def evaluation(
     from hpl_gym.trainers.evaluate import evaluate
 
     folder = Path(agent)
-    label = name or (folder.parent if folder.name == "model" else folder).name
+    label = name or (folder.parent if folder.name == "model" else folder).name or agent
     check_name(label)
     who = agent_of(run, agent)
     settings = settings_of(run, config, overrides)

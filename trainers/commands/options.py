@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,11 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hpl_gym.core import HPLGymError
-from hpl_gym.trainers.config import Config, load_config, method_names, save_config
-from hpl_gym.trainers.records import finished_manifest, holds_results
-
-PLAYERS = ("human", "random", "scripted", "informed")
+from hpl_gym.trainers.config import Config, load_config, save_config
+from hpl_gym.trainers.records import holds_results
 
 RunOption = Annotated[Path, typer.Option("--run", help="Folder of the run.")]
 ConfigOption = Annotated[
@@ -64,46 +60,6 @@ def check_splits(config: Config) -> None:
     """
     for split in dict.fromkeys((config.experts.split, *config.eval.splits)):
         config.env.make(split)[0].tasks()
-
-
-def agent_of(run: Path, agent: str) -> str:
-    """Return what an agent's name means: a model of the run, or the name as it stands.
-
-    Args:
-        run: The run's folder.
-        agent: The name.
-
-    Raises:
-        StageError: The stage that makes this model has not been run.
-        HPLGymError: There is no such agent.
-    """
-    trained = run / agent / "model"
-    if trained.is_dir():
-        return str(trained)
-    if agent in {"sft", "rft", "train"}:
-        finished_manifest(run / agent, agent)
-    if agent in method_names():
-        finished_manifest(run / agent, f"train --method {agent}")
-    if not (agent in PLAYERS or ":" in agent or "/" in agent or Path(agent).exists()):
-        raise HPLGymError(
-            f"There is no agent {agent!r} in {run}: use {', '.join(PLAYERS)}, a stage, method or "
-            "--name of the run, a model's folder, OWNER/NAME of a model of the hub, or "
-            "openai:MODEL."
-        )
-    return agent
-
-
-def check_name(name: str) -> None:
-    """Check a name for a folder in a run.
-
-    Raises:
-        HPLGymError: It would be another folder than one directly there.
-    """
-    if not re.fullmatch(r"\w[\w.+-]*", name):
-        raise HPLGymError(
-            f"{name!r} is no name for a folder of the run: give --name letters, digits, '_', '.', "
-            "'+' and '-', a letter or digit first."
-        )
 
 
 def show(title: str, result: dict[str, Any]) -> None:

@@ -6,13 +6,8 @@ from typing import Annotated
 
 import typer
 
-from hpl_gym.trainers.commands.options import (
-    ConfigOption,
-    RunOption,
-    Settings,
-    agent_of,
-    settings_of,
-)
+from hpl_gym.trainers.commands.names import agent_of
+from hpl_gym.trainers.commands.options import ConfigOption, RunOption, Settings, settings_of
 from hpl_gym.trainers.commands.stages import DEFAULT_RUN
 
 

@@ -9,14 +9,8 @@ import typer
 from rich.console import Console
 
 from hpl_gym.core import HPLGymError
-from hpl_gym.trainers.commands.options import (
-    ConfigOption,
-    RunOption,
-    Settings,
-    check_name,
-    settings_of,
-    show,
-)
+from hpl_gym.trainers.commands.names import check_name
+from hpl_gym.trainers.commands.options import ConfigOption, RunOption, Settings, settings_of, show
 from hpl_gym.trainers.config import Config
 
 DEFAULT_RUN = Path("runs/quickstart")

@@ -1,0 +1,52 @@
+"""What the names mean that a user gives: of agents, and of folders in a run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from hpl_gym.core import HPLGymError
+from hpl_gym.trainers.config import method_names
+from hpl_gym.trainers.records import finished_manifest
+
+PLAYERS = ("human", "random", "scripted", "informed")
+
+
+def agent_of(run: Path, agent: str) -> str:
+    """Return what an agent's name means: a model of the run, or the name as it stands.
+
+    Args:
+        run: The run's folder.
+        agent: The name.
+
+    Raises:
+        StageError: The stage that makes this model has not been run.
+        HPLGymError: There is no such agent.
+    """
+    trained = run / agent / "model"
+    if trained.is_dir():
+        return str(trained)
+    if agent in {"sft", "rft", "train"}:
+        finished_manifest(run / agent, agent)
+    if agent in method_names():
+        finished_manifest(run / agent, f"train --method {agent}")
+    if not (agent in PLAYERS or ":" in agent or "/" in agent or Path(agent).exists()):
+        raise HPLGymError(
+            f"There is no agent {agent!r} in {run}: use {', '.join(PLAYERS)}, a stage, method or "
+            "--name of the run, a model's folder, OWNER/NAME of a model of the hub, or "
+            "openai:MODEL."
+        )
+    return agent
+
+
+def check_name(name: str) -> None:
+    """Check a name for a folder in a run.
+
+    Raises:
+        HPLGymError: It would be another folder than one directly there.
+    """
+    if not re.fullmatch(r"\w[\w.:+-]*", name):
+        raise HPLGymError(
+            f"{name!r} is no name for a folder of the run: give --name letters, digits, '_', '.', "
+            "':', '+' and '-', a letter or digit first."
+        )
