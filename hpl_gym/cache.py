@@ -1,4 +1,4 @@
-"""Where generated and unpacked data are kept: `$HPL_CACHE` or `~/.cache/hpl-gym`."""
+"""Where data lie: the user's in `$HPL_DATA`, ours in `$HPL_CACHE` or `~/.cache/hpl-gym`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,22 @@ import os
 from pathlib import Path
 
 from hpl_gym.core import HPLGymError
+
+
+def data_folder() -> Path | None:
+    """Return the folder of the benchmarks' data that `$HPL_DATA` names; None if it is not set.
+
+    Raises:
+        HPLGymError: It names no folder.
+    """
+    value = os.environ.get("HPL_DATA")
+    folder = Path(value).expanduser() if value else None
+    if folder and not folder.is_dir():
+        raise HPLGymError(
+            f"HPL_DATA is set to {folder}, which is no folder: set it to the folder with the data, "
+            "or unset it."
+        )
+    return folder
 
 
 def cache_path(name: str = "") -> Path:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from hpl_gym.cache import cache_path
+from hpl_gym.cache import cache_path, data_folder
 from hpl_gym.core import SPLITS, DataError, HPLGymError, Task
 
 TASK_TYPES = (
@@ -163,7 +163,8 @@ def locate() -> Path:
         HPLGymError: A variable that is set names a folder that is not there, or, for
             `$ALFWORLD_DATA`, one without games.
     """
-    own, data = _named("ALFWORLD_DATA"), _named("HPL_DATA")
+    named, data = os.environ.get("ALFWORLD_DATA"), data_folder()
+    own = Path(named).expanduser() if named else None
     package = Path("~/.cache/alfworld").expanduser()
     places = []
     # The package sets ALFWORLD_DATA to its cache when it is imported, games or not.
@@ -171,11 +172,6 @@ def locate() -> Path:
         raise HPLGymError(
             f"ALFWORLD_DATA is set to {own}, which has no folder {FOLDER}: set it to the folder "
             "that has it, or unset it."
-        )
-    if data and not data.is_dir():
-        raise HPLGymError(
-            f"HPL_DATA is set to {data}, which is no folder: set it to the folder with the data, "
-            "or unset it."
         )
     if own:
         places.append(own / FOLDER)
@@ -270,16 +266,10 @@ def locate_or_unpack() -> Path:
     try:
         return locate()
     except DataError:
-        data = _named("HPL_DATA")
+        data = data_folder()
         if not data or not _archives(data):
             raise
     return unpack(data)
-
-
-def _named(variable: str) -> Path | None:
-    """Return the folder that an environment variable names; None if it is unset or empty."""
-    value = os.environ.get(variable)
-    return Path(value).expanduser() if value else None
 
 
 def _archives(data: Path) -> tuple[Path, ...]:

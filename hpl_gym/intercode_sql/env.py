@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from hpl_gym.cache import cache_folder
+from hpl_gym.cache import cache_folder, data_folder
 from hpl_gym.core import (
     DataError,
     EnvironmentFaultError,
@@ -263,9 +263,8 @@ def _folder(data: str | Path) -> Path | None:
         return Path(data).expanduser()
     if folder := os.environ.get("INTERCODE_DATA"):
         return Path(folder).expanduser()
-    folder = os.environ.get("HPL_DATA")
-    found = Path(folder or "").expanduser() / "intercode_sql"
-    if folder and found.is_dir():
+    data_root = data_folder()
+    if data_root and (found := data_root / "intercode_sql").is_dir():
         return found
     if data == "real":
         raise DataError(

@@ -105,6 +105,11 @@ def reproduce(
             )
         names.remove(name)
     named = tuple(dict.fromkeys(method or ()))
+    if named and set(names) <= {"figure 4"}:
+        raise HPLGymError(
+            "--method chooses the rows of a table or of figure 5, and none was asked for: leave "
+            "it out, or add one (--table 1)."
+        )
     rows = {name: named if named and name != "figure 4" else RESULTS[name] for name in names}
     plan = make_jobs(chosen, runs, dict.fromkeys(one for own in rows.values() for one in own))
     first = [one for one in runs if one.seed == 0] if proposition or everything else []

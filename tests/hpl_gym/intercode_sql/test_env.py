@@ -257,10 +257,15 @@ def test_data_is_found(monkeypatch, tmp_path):
     for data in ("auto", "real"):
         env = gymnasium.make("HPL/InterCodeSQL-v0", data=data).unwrapped
         assert len(env.questions.questions) == 4
+    (tmp_path / "elsewhere").mkdir()
     monkeypatch.setenv("HPL_DATA", str(tmp_path / "elsewhere"))
     assert gymnasium.make("HPL/InterCodeSQL-v0").unwrapped.questions.name == "generated-0-24"
     with pytest.raises(DataError, match="set INTERCODE_DATA"):
         gymnasium.make("HPL/InterCodeSQL-v0", data="real")
+    monkeypatch.setenv("HPL_DATA", str(tmp_path / "typo"))
+    for data in ("auto", "real"):
+        with pytest.raises(HPLGymError, match=r"HPL_DATA is set to .*/typo, which is no folder"):
+            gymnasium.make("HPL/InterCodeSQL-v0", data=data)
 
 
 @pytest.mark.parametrize(

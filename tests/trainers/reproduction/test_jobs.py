@@ -250,6 +250,8 @@ def test_mistakes_are_one_sentence(tmp_path, capsys):
         ["train.epochs=2", "--env", "alfworld"],
         ["seed=5", "--env", "alfworld"],
         ["--method", "eto-phase-1", "--table", "1", "--env", "alfworld"],
+        ["--method", "ipr", "--figure", "4", "--env", "alfworld"],
+        ["--method", "ipr", "--proposition", "--env", "alfworld"],
         ["--table", "6", "--env", "webshop"],
         ["--table", "2", "--env", "alfworld", "explore.segmenters=[fixed-n]"],
         ["--table", "1", "--env", "alfworld", "eval.splits=[valid_sen]"],
