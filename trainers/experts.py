@@ -13,7 +13,7 @@ from typing import Any
 from hpl_gym.agents.agent import Agent, Reply
 from hpl_gym.agents.chat import load_prompt, prompt_identity
 from hpl_gym.agents.scripted import expert
-from hpl_gym.core import Task
+from hpl_gym.core import HPLGymError, Task
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.progress import bar
 from hpl_gym.trainers.records import Stage, read_records
@@ -135,5 +135,15 @@ def _teacher(config: Config) -> Agent:
 
 
 def clean_experts(trajectories: Path) -> list[dict[str, Any]]:
-    """Return the records that solved their task without a slip: what policies are compared with."""
-    return [one for one in read_records(trajectories) if one["success"] and not one["slips"]]
+    """Return the records that solved their task without a slip: what policies are compared with.
+
+    Raises:
+        HPLGymError: There are none.
+    """
+    clean = [one for one in read_records(trajectories) if one["success"] and not one["slips"]]
+    if not clean:
+        raise HPLGymError(
+            f"{trajectories} holds no solved trajectory without slips: delete its folder and "
+            "collect more by `hpl experts` (experts.count, experts.noisy)."
+        )
+    return clean

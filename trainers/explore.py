@@ -111,8 +111,7 @@ async def _explore(
         branches = defaultdict(list)
         for branch in read_records(stage.folder / "trajectories.jsonl"):
             branches[branch["expert"]].append(branch)
-        spans, external = await segment_all(config, stage, experts, branches)
-        usage.update(external)
+        spans = await segment_all(config, stage, experts, branches, usage)
         await _value(config, stage, experts, branches, spans, workers)
     finally:
         usage.update(await workers.usage())

@@ -164,18 +164,17 @@ def _referenced(
     """Return the pairs that fit, scored by the reference policy in the training's precision."""
     args = config.train.args
     half = bool(args.get("bf16"))
+    # DeepSpeed computes in half precision throughout.
+    throughout = half and "deepspeed" in args
 
     def load() -> PreTrainedModel:
         model, _ = load_model(run / "sft" / "model", str(state.device), torch.float32)
         score_trees(model)
-        # DeepSpeed computes in half precision throughout.
-        return model.bfloat16() if half and "deepspeed" in args else model
+        return model.bfloat16() if throughout else model
 
-    kept = run / "pairs" / ("reference-bf16" if half else "reference")
-    stage = open_stage(state, kept, inputs)
-    with torch.autocast(
-        state.device.type, torch.bfloat16, enabled=half and "deepspeed" not in args
-    ):
+    precision = "-bf16" * half + "-deepspeed" * throughout
+    stage = open_stage(state, run / "pairs" / f"reference{precision}", inputs)
+    with torch.autocast(state.device.type, torch.bfloat16, enabled=half and not throughout):
         return with_references(
             items, [row["key"] for row in rows], load, stage, state, config.train
         )

@@ -90,6 +90,8 @@ def make_plan(
     numbered = list(enumerate(phases, 1))
     for number, phase in numbered if weights["group"] else numbered[-1:]:
         inside = [item for item in used if item.term != "group" or item.cell in phase]
+        if not inside:
+            continue
         counts = Counter(item.term for item in inside)
         by_expert = defaultdict(list)
         for item in inside:

@@ -147,7 +147,8 @@ def _trees(pairs: Sequence[tuple[str, Item]], most: int) -> Iterator[tuple[Tree,
     tree, keys = Tree(), list[str]()
     for key, item in sorted(pairs, key=lambda one: (one[1].expert, one[0])):
         if not tree.add(item.sequences, most):
-            yield tree, keys
+            if keys:
+                yield tree, keys
             tree, keys = Tree(), []
             tree.add(item.sequences)
         keys.append(key)

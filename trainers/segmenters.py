@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,8 @@ async def segment_all(
     stage: Stage,
     experts: Sequence[Record],
     branches: Mapping[str, Sequence[Record]],
-) -> tuple[dict[str, dict[str, list[Span]]], dict[str, int]]:
+    usage: Counter[str],
+) -> dict[str, dict[str, list[Span]]]:
     """Cut expert trajectories by all segmenters of the settings; writes ``segments.jsonl``.
 
     The entropy of a step is that of the reply that the reference policy gave there, the mean over
@@ -32,9 +34,10 @@ async def segment_all(
         stage: The stage that explores.
         experts: The expert trajectories.
         branches: The branches of each, in the order of their steps.
+        usage: Takes up what was asked of an external model.
 
     Returns:
-        The spans by expert and segmenter, and what was asked of an external model.
+        The spans by expert and segmenter.
     """
     settings = config.explore
     entropies = {key: [one["entropy"] for one in own] for key, own in branches.items()}
@@ -75,20 +78,19 @@ async def segment_all(
         progress.advance()
         return record
 
-    with bar("explore segments", len(experts), len(known)) as progress:
-        await in_order(
-            left, work, lambda _, record: stage.append("segments", record), settings.concurrency
-        )
-    found = {one["key"]: one["spans"] for one in read_records(stage.folder / "segments.jsonl")}
-    if client is None:
-        return found, {}
-    await client.close()
-    done = client.usage
-    return found, {
-        "external_calls": done.calls,
-        "external_tokens_in": done.tokens_in,
-        "external_tokens_out": done.tokens_out,
-    }
+    def done(_: Record, record: Record) -> None:
+        stage.append("segments", record)
+
+    try:
+        with bar("explore segments", len(experts), len(known)) as progress:
+            await in_order(left, work, done, settings.concurrency)
+    finally:
+        if client is not None:
+            usage["external_calls"] += client.usage.calls
+            usage["external_tokens_in"] += client.usage.tokens_in
+            usage["external_tokens_out"] += client.usage.tokens_out
+            await client.close()
+    return {one["key"]: one["spans"] for one in read_records(stage.folder / "segments.jsonl")}
 
 
 def _client(model: str) -> Any:

@@ -53,6 +53,8 @@ def sft(config: Config, run: Path) -> dict[str, Any]:
         "prompt": prompt_identity(config.prompt),
         "sft": decisive(config.sft),
     }
+    if weights := sorted(Path(config.sft.model).glob("*.safetensors")):
+        sections["base"] = digest(weights)
     state = processes(config.device)
     stage = open_stage(state, run / "sft", sections | {"experts": digest([source])})
     if stage.finished:

@@ -10,6 +10,7 @@ from hpl_gym.agents.backends.openai import ChatAnswer
 from hpl_gym.agents.backends.request import Completion, Usage
 from hpl_gym.agents.chat import ChatEncoder
 from hpl_gym.agents.language_model import LanguageModelAgent
+from hpl_gym.core import HPLGymError
 from hpl_gym.trainers import explore as module
 from hpl_gym.trainers import records, segmenters, semantic
 from hpl_gym.trainers.config import Config
@@ -301,6 +302,23 @@ def test_a_language_model_may_cut(run, monkeypatch, tmp_path):
     by_rules = explore(settings(segmenters=("semantic",)), make_run(tmp_path / "rules"))
     assert chat.usage.calls == 3
     assert "external_calls" not in by_rules["usage"]
+
+
+def test_what_was_asked_before_a_server_broke_is_counted(run, monkeypatch):
+    chat = Chat()
+
+    async def breaks(messages, **options):
+        chat.usage.calls += 1
+        if chat.usage.calls == 2:
+            raise HPLGymError("The server is gone.")
+        return await Chat().complete(messages, **options)
+
+    monkeypatch.setattr(chat, "complete", breaks)
+    monkeypatch.setattr(segmenters, "_client", lambda model: chat)
+    config = settings(segmenters=("semantic",), semantic="a-model")
+    with pytest.raises(HPLGymError, match="The server is gone"):
+        explore(config, run)
+    assert json.loads((run / "explore/manifest.json").read_text())["usage"]["external_calls"] == 2
 
 
 def test_other_experts_or_weights_are_refused(run):

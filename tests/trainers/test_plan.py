@@ -56,6 +56,15 @@ def test_without_group_loss_there_is_one_phase():
     assert [step.phase for step in plan] == [3] * 6
 
 
+def test_a_phase_without_data_is_passed_over():
+    groups = [item for item in some_items(3, [(2, 2), (3, 1)]) if item.term == "group"]
+    plan = make_plan(groups, WEIGHTS, CURRICULA["hpl"], 1, 1, random.Random(0))
+    assert [step.phase for step in plan] == [3, 3]
+    assert not make_plan(
+        groups, dict.fromkeys(TERMS, 0.0), CURRICULA["hpl"], 1, 1, random.Random(0)
+    )
+
+
 @given(experts=st.integers(1, 9), batch=st.integers(1, 5))
 def test_a_phases_mean_weight_is_that_of_its_terms(experts, batch):
     weights = WEIGHTS | {"group": 0.5}

@@ -19,10 +19,10 @@ from tests.trainers.test_fit import load
 RNG = random.Random(0)
 
 
-def pair(expert):
-    path = tuple(RNG.choices(range(3, 90), k=10))
-    weights = (0.0,) * 4 + (1.0,) * 6
-    loser = path[:4] + tuple(RNG.choices(range(3, 90), k=6))
+def pair(expert, length=10):
+    path = tuple(RNG.choices(range(3, 90), k=length))
+    weights = (0.0,) * 4 + (1.0,) * (length - 4)
+    loser = path[:4] + tuple(RNG.choices(range(3, 90), k=length - 4))
     return Item("step", expert, (Example(path, weights), Example(loser, weights)))
 
 
@@ -57,6 +57,14 @@ def test_what_is_known_is_not_computed_again(tmp_path):
     assert referenced(tmp_path)[:4] == first
     lines = (tmp_path / "logprobs.jsonl").read_text().splitlines()
     assert sorted(json.loads(line)["key"] for line in lines) == KEYS
+
+
+def test_a_pair_larger_than_a_tree_has_one_of_its_own(tmp_path):
+    items = [pair("e0", 20), *ITEMS, pair("e9", 20)]
+    keys = ["first", *KEYS, "last"]
+    found = referenced(tmp_path / "small", items, keys, pack_tokens=16)
+    for one, other in zip(found, referenced(tmp_path / "large", items, keys), strict=True):
+        assert one.references == pytest.approx(other.references, rel=1e-5)
 
 
 def test_too_long_pairs_are_left_out(tmp_path):

@@ -153,6 +153,32 @@ def test_no_pairs_at_all(copy, capsys):
     assert "no preference pair" in mismatch(copy, capsys)
 
 
+def test_nothing_to_train_on(copy, capsys):
+    weights = [f"train.{term}=0" for term in ("bc", "trajectory", "step", "group")]
+    assert hpl("train", "--run", copy, "--name", "none", *weights) == 1
+    assert "There is nothing to train on" in capsys.readouterr().err
+
+
+def test_experts_with_slips_alone_are_refused(copy, capsys):
+    source = copy / "experts/trajectories.jsonl"
+    slips = [json.loads(line) | {"slips": [0]} for line in source.read_text().splitlines()]
+    source.write_text("".join(json.dumps(one) + "\n" for one in slips))
+    shutil.rmtree(copy / "explore")
+    assert hpl("explore", "--run", copy) == 1
+    assert "no solved trajectory without slips" in capsys.readouterr().err
+
+
+def test_a_model_that_was_exchanged_is_not_taken_for_the_one_before(copy, capsys):
+    base = copy.parent / "base"
+    shutil.copytree(copy / "sft/model", base)
+    shutil.rmtree(copy / "sft")
+    arguments = ("sft", "--run", copy, f"sft.model={base}")
+    assert hpl(*arguments) == 0
+    shutil.copyfile(copy / "sft/model/model.safetensors", base / "model.safetensors")
+    assert hpl(*arguments) == 1
+    assert "sft was made with another configuration (base was" in capsys.readouterr().err
+
+
 def test_log_probabilities_of_other_pairs_are_refused(copy, capsys):
     assert hpl("train", "--run", copy) == 0
     shutil.rmtree(copy / "train")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -60,7 +61,7 @@ def reproduce(
         "runs/reproduce"
     ),
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the commands that would run, and end.")
+        bool, typer.Option("--dry-run", help="Print the commands, finished ones too, and end.")
     ] = False,
 ) -> None:
     """Run the paper's experiments and print its tables with what was measured here.
@@ -74,9 +75,10 @@ def reproduce(
     `hpl reproduce --proposition --env alfworld`, `hpl reproduce --preset paper --dry-run`
     """
     needs_train_extra("matplotlib")
-    from hpl_gym.trainers.reproduction.jobs import make_jobs, make_runs, write_settings
+    from hpl_gym.trainers.reproduction.jobs import by_stage, make_jobs, make_runs, write_settings
     from hpl_gym.trainers.reproduction.presets import RESULTS, load_preset
     from hpl_gym.trainers.reproduction.report import (
+        mixed_versions,
         possible,
         write_manifests,
         write_proposition,
@@ -111,10 +113,14 @@ def reproduce(
             "it out, or add one (--table 1)."
         )
     rows = {name: named if named and name != "figure 4" else RESULTS[name] for name in names}
-    plan = make_jobs(chosen, runs, dict.fromkeys(one for own in rows.values() for one in own))
     first = [one for one in runs if one.seed == 0] if proposition or everything else []
-    cloned = [job for job in make_jobs(chosen, first, ["sft"]) if job.stage in {"experts", "sft"}]
-    plan = list({job.key: job for job in (*cloned, *plan)}.values())
+    shown = [
+        tuple(dict.fromkeys(row for name in names if possible(name, [one]) for row in rows[name]))
+        for one in runs
+    ]
+    wanted = [pair for pair in zip(runs, shown, strict=True) if pair[1] or pair[0] in first]
+    plan = by_stage(job for pair in wanted for job in make_jobs(chosen, *pair))
+    runs = [one for one, _ in wanted]
     if dry_run:
         folders = {one.folder: one for one in runs}
         for job in plan:
@@ -138,7 +144,7 @@ def reproduce(
         chosen.launcher,
         threads=1 if on_cpu else None,
     )
-    by_experiment = {one: [own for own in runs if own.experiment == one] for one in experiments}
+    by_experiment = {one: list(own) for one, own in groupby(runs, lambda one: one.experiment)}
     report = run / "+".join(
         ["report", *(own[0].folder.parent.name for own in by_experiment.values())]
     )
@@ -149,7 +155,13 @@ def reproduce(
             out.print(_table(sheet))
     for one in first:
         out.print(_table(write_proposition(one, chosen.proposition, report)))
-    write_manifests(runs, report / "manifests")
+    write_manifests(runs, report)
+    for package, versions in mixed_versions(plan).items():
+        typer.echo(
+            f"Note: these results were made with several versions of {package} "
+            f"({', '.join(versions)}), which may give different ones; with another --run all are "
+            "made by one."
+        )
     typer.echo(f"Tables, figures and manifests are in {report}, the runs in {run}.")
 
 

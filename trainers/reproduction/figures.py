@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,18 +67,22 @@ def trade_off(found: dict[str, Any]) -> Figure:
     """Draw bias and variance against group length (Proposition 1).
 
     Args:
-        found: What `proposition.measure` returned.
+        found: What `proposition.compare` returned.
     """
     figure, axes = _figure()
     rows = found["rows"]
     lengths = [row["length"] for row in rows]
-    # A logarithmic axis has no zero.
-    biases = [row["bias"] if row["bias"] > 0 else np.nan for row in rows]
+
+    def drawn(values: Iterable[float | None]) -> list[float]:
+        """Leave out what a logarithmic axis has no place for."""
+        return [one if one is not None and one > 0 else np.nan for one in values]
+
+    biases = drawn(row["bias"] for row in rows)
     axes.plot(lengths, biases, ":", color="black", label="squared bias")
     for place, budget in enumerate(found["budgets"]):
         color = f"C{place}"
         variance, error = (
-            [row[name][place] or np.nan for row in rows] for name in ("variance", "error")
+            drawn(row[name][place] for row in rows) for name in ("variance", "error")
         )
         axes.plot(lengths, variance, "--", color=color, label=f"variance, {budget} rollouts")
         axes.plot(lengths, error, "-o", color=color, markersize=3, label=f"error, {budget}")

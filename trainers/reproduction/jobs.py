@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.config import Config, ConfigError, load_config, method, save_config
+from hpl_gym.trainers.curriculum import CURRICULA
 from hpl_gym.trainers.records import digest
 from hpl_gym.trainers.reproduction.presets import MAIN, PHASES, Preset
 from hpl_gym.trainers.sections import INDIFFERENT
@@ -65,7 +66,8 @@ class Run:
         folder: The run's folder.
         config: Its settings.
         overrides: Those of them that the user gave.
-        backend: What the environment runs on; "" where that was not looked up.
+        world: What else decides results: the package's version, what the environment runs on ("" if
+            that was not looked up), and what files of the user's hold.
     """
 
     experiment: str
@@ -73,7 +75,7 @@ class Run:
     folder: Path
     config: Config
     overrides: tuple[str, ...]
-    backend: str
+    world: Mapping[str, str]
 
 
 def make_runs(
@@ -104,28 +106,16 @@ def make_runs(
     for experiment in experiments:
         for seed in seeds:
             config = preset.config(experiment, seed, overrides)
-            backend = _backend(config, dry)
-            same = _digest(
-                config.model_dump(mode="json")
-                | {"seed": None, "backend": backend, "version": version("hpl-gym")}
-            )
+            world = {"version": version("hpl-gym"), "backend": _backend(config, dry)}
+            world |= _contents(config)
+            same = _digest(config.model_dump(mode="json") | {"seed": None} | world)
             folder = root / f"{experiment}-{same[:8]}" / f"seed-{seed}"
-            runs.append(Run(experiment, seed, folder, config, tuple(overrides), backend))
+            runs.append(Run(experiment, seed, folder, config, tuple(overrides), world))
     return runs
 
 
-def make_jobs(preset: Preset, runs: Iterable[Run], policies: Iterable[str]) -> list[Job]:
-    """Return the jobs that evaluate some policies in all runs, in the order of their stages.
-
-    Args:
-        preset: The scale.
-        runs: The runs.
-        policies: ``sft``, ``rft``, a method of `hpl train`, or ``<method>-phase-<number>``.
-
-    Raises:
-        ConfigError: There is no such policy, or an override is a setting of one of them.
-    """
-    jobs = [job for run in runs for job in _run_jobs(preset, run, tuple(policies))]
+def by_stage(jobs: Iterable[Job]) -> list[Job]:
+    """Return jobs in the order of their stages, those of a stage as they came."""
     order = list(STAGES)
     return sorted(jobs, key=lambda job: order.index(job.stage))
 
@@ -156,7 +146,17 @@ def write_settings(runs: Iterable[Run]) -> None:
             )
 
 
-def _run_jobs(preset: Preset, run: Run, policies: tuple[str, ...]) -> list[Job]:
+def make_jobs(preset: Preset, run: Run, policies: Sequence[str]) -> list[Job]:
+    """Return the jobs of a run that clone its policy and evaluate some policies.
+
+    Args:
+        preset: The scale.
+        run: The run.
+        policies: ``sft``, ``rft``, a method of `hpl train`, or ``<method>-phase-<number>``.
+
+    Raises:
+        ConfigError: There is no such policy, or an override is a setting of one of them.
+    """
     made: dict[str, Job] = {}
     methods = list(dict.fromkeys(one.partition("-phase-")[0] for one in policies))
     trained = [one for one in methods if one not in {"sft", "rft"}]
@@ -166,8 +166,6 @@ def _run_jobs(preset: Preset, run: Run, policies: tuple[str, ...]) -> list[Job]:
                 f"There is no policy {policy!r} to evaluate: phases are kept of {MAIN}, "
                 f"as {' and '.join(PHASES[:2])}."
             )
-
-    contents = _contents(run.config)
 
     def add(
         name: str,
@@ -185,10 +183,8 @@ def _run_jobs(preset: Preset, run: Run, policies: tuple[str, ...]) -> list[Job]:
                 "settings": {part: _decisive(values[part]) for part in _parts(stage, values)},
                 "inputs": [made[one].key for one in inputs],
                 "name": name,
-                "backend": run.backend,
-                "version": version("hpl-gym"),
             }
-            | contents
+            | dict(run.world)
         )
         made[name] = Job(
             f"{run.experiment} {run.seed} {name}",
@@ -206,13 +202,15 @@ def _run_jobs(preset: Preset, run: Run, policies: tuple[str, ...]) -> list[Job]:
     if trained:
         add("explore", "explore", "explore", ("experts", "sft"), *preset.explore)
         add("pairs", "pairs", "pairs", ("experts", "explore"))
-    before: tuple[str, ...] = ()
+    before: tuple[str, ...] = ("explore",)
     for name in trained:
         own = method(name)
         _refuse_overrides(name, own, run.overrides)
         differing = [*run.overrides, *own]
         config = preset.config(run.experiment, run.seed, differing)
         _refuse_unexplored(name, config)
+        if name == MAIN and not set(PHASES[:2]).isdisjoint(policies):
+            _refuse_single_phase(config)
         keep = ("train.phases=keep",) if name == MAIN else ()
         # One after the other: each adds to the reference's log-probabilities.
         add(
@@ -226,7 +224,7 @@ def _run_jobs(preset: Preset, run: Run, policies: tuple[str, ...]) -> list[Job]:
             after=before,
             config=config,
         )
-        before = (name,)
+        before = ("explore", name)
     for policy in policies:
         trainer, is_phase, phase = policy.partition("-phase-")
         agent = f"{trainer}/phases/{phase}" if is_phase else policy
@@ -253,8 +251,8 @@ def _contents(config: Config) -> dict[str, str]:
 def _refuse_overrides(name: str, own: Iterable[str], overrides: Iterable[str]) -> None:
     taken = {one.partition("=")[0] for one in own}
     for override in overrides:
-        key = override.partition("=")[0]
-        if key in taken:
+        key = override.partition("=")[0].strip()
+        if any(one == key or one.startswith(f"{key}.") for one in taken):
             raise ConfigError(
                 f"{key} is what method {name} has of its own, so it cannot be the same for all "
                 "methods: leave it out, or leave the method out (--method)."
@@ -267,6 +265,15 @@ def _refuse_unexplored(name: str, config: Config) -> None:
         raise ConfigError(
             f"Method {name} needs groups of the segmenter {segmenter!r}: add it to "
             "explore.segmenters, or leave the method out (--method)."
+        )
+
+
+def _refuse_single_phase(config: Config) -> None:
+    curriculum = config.train.curriculum
+    if not config.train.group or len(CURRICULA[curriculum]) == 1:
+        raise ConfigError(
+            "Figure 4 shows the phases of the curriculum, and these settings have one phase: leave "
+            "train.curriculum and train.group as they are, or the figure out."
         )
 
 

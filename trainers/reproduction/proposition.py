@@ -10,6 +10,8 @@ over more turns, so their variance is smaller; they cannot tell their turns apar
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from hpl_gym.agents.chat import prompt_identity
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.experts import clean_experts
 from hpl_gym.trainers.progress import bar
-from hpl_gym.trainers.records import Stage, digest, read_records
+from hpl_gym.trainers.records import Stage, digest
 from hpl_gym.trainers.reproduction.presets import PropositionConfig
 from hpl_gym.trainers.rollout import Simulator, choose, in_order, replay, rollouts
 from hpl_gym.trainers.segment import fixed_k
@@ -31,11 +33,8 @@ LONGEST = 8
 """Longest group that is measured, beside the whole trajectory."""
 
 
-def measure(config: Config, run: Path, settings: PropositionConfig) -> dict[str, Any]:
-    """Roll the cloned policy out from every expert state, and compare the levels' estimates.
-
-    Writes ``proposition/outcomes.jsonl``, a record an expert trajectory, beside the policy: a run
-    into which the policy is linked reads them there.
+def roll_out(config: Config, run: Path, settings: PropositionConfig) -> Path:
+    """Roll the cloned policy out from every state of some expert trajectories.
 
     Args:
         config: The run's settings.
@@ -43,10 +42,13 @@ def measure(config: Config, run: Path, settings: PropositionConfig) -> dict[str,
         settings: How much to measure.
 
     Returns:
-        What `compare` returns.
+        A folder beside the policy, which other runs may share, with ``outcomes.jsonl``: for each
+        trajectory the outcome rewards by state but the last, and rollout.
+
+    Raises:
+        HPLGymError: There is no expert trajectory to measure.
     """
     source, model = run / "experts" / "trajectories.jsonl", run / "sft" / "model"
-    policy = digest(sorted(model.glob("*.safetensors")))
     values = config.model_dump(mode="json")
     names = ("seed", "env", "max_new_tokens", "device", "backend")
     sections = {name: values[name] for name in names} | {
@@ -54,20 +56,19 @@ def measure(config: Config, run: Path, settings: PropositionConfig) -> dict[str,
         "temperature": config.explore.value_temperature,
         "count": settings.count,
         "rollouts": settings.rollouts,
+        "experts": digest([source]),
+        "policy": digest(sorted(model.glob("*.safetensors"))),
     }
-    folder = (run / "sft").resolve().parent / "proposition"
-    stage = Stage(folder, sections | {"experts": digest([source]), "policy": policy})
+    key = hashlib.sha256(json.dumps(sections, sort_keys=True).encode()).hexdigest()[:8]
+    stage = Stage((run / "sft").resolve().parent / f"proposition-{key}", sections)
     if not stage.finished:
         experts = choose(clean_experts(source), settings.count)
         _roll_out(config, stage, experts, model, settings.rollouts)
         stage.finish()
-    outcomes = [np.array(one["rewards"]) for one in read_records(stage.folder / "outcomes.jsonl")]
-    return compare(outcomes, settings.budgets, config.seed)
+    return stage.folder
 
 
-def compare(
-    outcomes: Sequence[np.ndarray], budgets: Sequence[int], seed: int, draws: int = 4000
-) -> dict[str, Any]:
+def compare(outcomes: Sequence[np.ndarray], budgets: Sequence[int], seed: int) -> dict[str, Any]:
     """Compare the levels' estimates of every turn's credit.
 
     The true values are known up to the noise of the rollouts that they are means of. The bias is
@@ -77,10 +78,9 @@ def compare(
     Args:
         outcomes: For each trajectory the outcome rewards of rollouts from each of its states but
             the last, shape (turns, rollouts), at least 2 rollouts; the last state's value is 1.
-        budgets: Numbers of rollouts a trajectory, which each estimate draws from these, with
-            replacement.
-        seed: Seed of the drawing.
-        draws: How often each estimate is drawn.
+        budgets: Numbers of rollouts a trajectory. The variance is that of estimates which draw so
+            many from these, with replacement.
+        seed: Seed of the drawing of trajectories.
 
     Returns:
         ``rows``, one a group length (the last is the whole trajectory): the mean squared ``bias``
@@ -89,21 +89,13 @@ def compare(
         budget the place of the row with the least error, and ``sure`` how often it is that row when
         the trajectories are drawn with replacement.
     """
-    rng = np.random.default_rng(seed)
     turns = np.array([len(one) for one in outcomes])
-    lengths = (*range(1, LONGEST + 1), int(turns.max()))
+    whole = int(turns.max())
+    lengths = (*range(1, min(LONGEST + 1, whole)), whole)
     biases = np.array([[_squared_bias(one, length) for one in outcomes] for length in lengths])
     variances = np.array(
         [
-            [
-                [
-                    _estimates(one, length, budget, draws, rng).var(axis=0).sum()
-                    if -(-len(one) // length) <= budget
-                    else np.nan
-                    for one in outcomes
-                ]
-                for length in lengths
-            ]
+            [[_variance(one, length, budget) for one in outcomes] for length in lengths]
             for budget in budgets
         ]
     )
@@ -113,6 +105,7 @@ def compare(
         means = errors @ weights / (turns @ weights)
         return np.where(np.isnan(means), np.inf, means).argmin(axis=1)
 
+    rng = np.random.default_rng(seed)
     drawn = rng.multinomial(len(turns), np.full(len(turns), 1 / len(turns)), 1000)
     best = least(np.ones(len(turns)))
     sure = np.mean([least(weights) == best for weights in drawn], axis=0)
@@ -161,25 +154,18 @@ def shared(credit: np.ndarray, length: int) -> np.ndarray:
     )
 
 
-def _estimates(
-    rewards: np.ndarray, length: int, budget: int, draws: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Return estimated credits of a trajectory's turns, shape (draws, turns)."""
-    turns = len(rewards)
-    spans = fixed_k(turns, length)
-    share = [budget * place // len(spans) for place in range(len(spans) + 1)]
-    values = np.ones((draws, len(spans) + 1))
-    for place, (start, _) in enumerate(spans):
-        size = (draws, share[place + 1] - share[place])
-        values[:, place] = rng.choice(rewards[start], size).mean(axis=1)
-    credit = np.diff(values, axis=1)
-    return np.concatenate(
-        [
-            np.repeat(credit[:, [place]] / (stop - start), stop - start, axis=1)
-            for place, (start, stop) in enumerate(spans)
-        ],
-        axis=1,
-    )
+def _variance(rewards: np.ndarray, length: int, budget: int) -> float:
+    """Return the sum over a trajectory's turns of the variance of their estimated credits."""
+    spans = fixed_k(len(rewards), length)
+    if len(spans) > budget:
+        return float("nan")
+    share = np.diff([budget * place // len(spans) for place in range(len(spans) + 1)])
+    starts = [start for start, _ in spans]
+    # Of the values of the states between groups; the last state's is known.
+    values = np.append(rewards[starts].var(axis=1) / share, 0.0)
+    sizes = np.array([stop - start for start, stop in spans])
+    # Each of a group's turns has the credit's share: its variance over the squared size.
+    return float(((values[:-1] + values[1:]) / sizes).sum())
 
 
 def _roll_out(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from hpl_gym.trainers.config import Config
-from hpl_gym.trainers.records import is_finished, write_json
+from hpl_gym.trainers.records import finished_manifest, is_finished, read_records, write_json
 from hpl_gym.trainers.reproduction import figures
-from hpl_gym.trainers.reproduction.jobs import Run
+from hpl_gym.trainers.reproduction.jobs import Job, Run
 from hpl_gym.trainers.reproduction.presets import BASELINES, MAIN, PropositionConfig
-from hpl_gym.trainers.reproduction.proposition import measure
+from hpl_gym.trainers.reproduction.proposition import compare, roll_out
 from hpl_gym.trainers.reproduction.tables import (
     LABELS,
     Runs,
@@ -113,7 +114,9 @@ def write_proposition(run: Run, settings: PropositionConfig, folder: Path) -> Sh
     Returns:
         The numbers as a table.
     """
-    found = measure(run.config, run.folder, settings)
+    rolled = roll_out(run.config, run.folder, settings)
+    outcomes = [np.array(one["rewards"]) for one in read_records(rolled / "outcomes.jsonl")]
+    found = compare(outcomes, settings.budgets, run.seed)
     rows, budgets = found["rows"], found["budgets"]
     heads = [f"{what}, {budget}" for budget in budgets for what in ("variance", "error")]
     names = [*(str(row["length"]) for row in rows[:-1]), "all"]
@@ -133,27 +136,40 @@ def write_proposition(run: Run, settings: PropositionConfig, folder: Path) -> Sh
         f"{found['trajectories']} expert trajectories, {found['states']} states; true values from "
         f"{found['rollouts']} rollouts each. The columns' numbers are rollouts a trajectory. Turns "
         f"a group of least error: {least}; in brackets, how often that is so when the trajectories "
-        "are drawn with replacement.",
+        "are drawn with replacement. Squared biases are without the rollouts' noise: where there "
+        "is none, chance may put them, or an error, a little below zero.",
     )
     name = f"proposition-1-{run.experiment}"
     figures.save(figures.trade_off(found), folder / f"{name}.svg")
     (folder / f"{name}.md").write_text(sheet.markdown(), encoding="utf-8")
-    write_json(folder / f"{name}.json", {"run": str(run.folder)} | found)
+    write_json(folder / f"{name}.json", {"run": str(run.folder), "outcomes": str(rolled)} | found)
+    _copy_manifest(rolled, _manifests(folder, run))
     return sheet
 
 
 def write_manifests(runs: Iterable[Run], folder: Path) -> None:
-    """Copy the manifests of the finished stages of runs, by benchmark, seed and stage."""
+    """Copy the manifests of the finished stages of runs into a report, by benchmark and seed."""
     for run in runs:
-        target = folder / run.experiment / f"seed-{run.seed}"
-        # Proposition 1's rollouts lie beside the policy, which may be linked.
-        stages = [*run.folder.glob("*/"), (run.folder / "sft").resolve().parent / "proposition"]
-        for stage in stages:
+        target = _manifests(folder, run)
+        for stage in run.folder.glob("*/"):
             _copy_manifest(stage, target)
         for stage in run.folder.glob("eval/*/"):
             _copy_manifest(stage, target / "eval")
         target.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(run.folder / "config.yaml", target / "config.yaml")
+
+
+def mixed_versions(jobs: Iterable[Job]) -> dict[str, list[str]]:
+    """Return the packages of which finished jobs were run with several versions, and these."""
+    found = defaultdict(set)
+    for job in jobs:
+        for package, version in finished_manifest(job.folder, job.stage)["packages"].items():
+            found[package].add(version)
+    return {package: sorted(some) for package, some in found.items() if len(some) > 1}
+
+
+def _manifests(report: Path, run: Run) -> Path:
+    return report / "manifests" / run.experiment / f"seed-{run.seed}"
 
 
 def _copy_manifest(stage: Path, target: Path) -> None:

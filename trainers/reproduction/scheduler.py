@@ -181,20 +181,24 @@ class _Processes:
             for line in process.stderr:
                 file.write(line)
                 file.flush()
-                last = line.strip() or last
                 if line.startswith('{"stage"'):
                     said = json.loads(line)
                     share = said["done"] / (said["total"] or float("inf"))
                     self._show(job, f" {said['done']}/{said['total'] or '?'}", share)
+                else:
+                    last = line.strip() or last
         status = process.wait()
         with self._lock:
             del self._running[job.name], self._said[job.name]
             self._done[job.name] = COST[job.stage]
         if status:
             shown = shlex.join(("hpl", *job.command))
+            why = last.removeprefix("Error: ") or f"exit status {status}"
+            if status < 0:
+                why = f"it was ended by {signal.Signals(-status).name}, as when memory is short"
             raise HPLGymError(
-                f"`{shown}` failed ({last.removeprefix('Error: ') or f'exit status {status}'}): "
-                f"mend that and run the same command again; {log} has all it said."
+                f"`{shown}` failed ({why}): mend that and run the same command again; {log} has "
+                "all it said."
             )
         return time.monotonic() - began
 

@@ -30,7 +30,7 @@ LABELS = {
     "static": "static",
     "length-only": "length only",
     "difficulty-only": "difficulty only",
-    **{f"{MAIN}-phase-{phase}": f"phase {phase}" for phase in (1, 2, 3)},
+    **{f"{MAIN}-phase-{phase}": f"phase {phase}" for phase in (1, 2)},
     "no-bc": "without L_BC",
     "no-trajectory": "without L_traj-DPO",
     "no-step": "without L_step-DPO",

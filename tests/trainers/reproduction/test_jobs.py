@@ -1,9 +1,11 @@
 """What a reproduction runs, once each, and what it takes from runs before."""
 
 import json
+import re
 import shlex
 import shutil
 import sys
+from collections import Counter
 from contextlib import contextmanager
 
 import pytest
@@ -11,7 +13,13 @@ import pytest
 from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.config import ConfigError, load_config, save_config
 from hpl_gym.trainers.reproduction import scheduler
-from hpl_gym.trainers.reproduction.jobs import STAGES, make_jobs, make_runs, write_settings
+from hpl_gym.trainers.reproduction.jobs import (
+    STAGES,
+    by_stage,
+    make_jobs,
+    make_runs,
+    write_settings,
+)
 from hpl_gym.trainers.reproduction.presets import MAIN, RESULTS, load_preset
 from hpl_gym.trainers.reproduction.scheduler import COST, Ledger, run_jobs
 from tests.command_line import hpl
@@ -29,6 +37,8 @@ print(json.dumps({"stage": stage, "done": 1, "total": 2}), file=sys.stderr)
 if stage == os.environ.get("BROKEN"):
     print("Error: The disk is full.", file=sys.stderr)
     raise SystemExit(1)
+if stage == os.environ.get("KILLED"):
+    os.kill(os.getpid(), 9)
 folder.mkdir(parents=True, exist_ok=True)
 (folder / "manifest.json").write_text(json.dumps({"finished": True}))
 (folder / "threads").write_text(os.environ.get("OMP_NUM_THREADS", ""))
@@ -45,7 +55,7 @@ def commands_that_only_tell(monkeypatch):
 def reproduce(root, seeds=1, policies=("sft", "eto", MAIN), overrides=(), slots=2):
     runs = make_runs(MINI, root, ["alfworld"], range(seeds), list(overrides))
     write_settings(runs)
-    jobs = make_jobs(MINI, runs, policies)
+    jobs = by_stage(job for run in runs for job in make_jobs(MINI, run, policies))
     count = run_jobs(jobs, Ledger(root), slots, threads=1)
     assert all((job.folder / "manifest.json").is_file() for job in jobs)
     return count
@@ -109,14 +119,39 @@ def test_what_files_hold_decides(tmp_path):
     for text in ("Play.", "Play well."):
         prompt.write_text(text)
         runs = make_runs(MINI, tmp_path, ["alfworld"], [0], [f"prompt={prompt}"])
-        keys.append([job.key for job in make_jobs(MINI, runs, ["sft"])])
-    assert not set(keys[0]) & set(keys[1])
+        keys.append([(job.key, job.folder) for job in make_jobs(MINI, runs[0], ["sft"])])
+    for first, second in zip(*keys, strict=True):
+        assert first[0] != second[0]
+        assert first[1] != second[1]
+
+
+def test_a_model_whose_weights_change_is_trained_anew_elsewhere(tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    for weights in (b"one", b"two"):
+        (model / "model.safetensors").write_bytes(weights)
+        assert reproduce(tmp_path, policies=["sft"], overrides=[f"sft.model={model}"]) == 3
+    assert len(list(tmp_path.glob("*/seed-0/sft"))) == 2
+
+
+def test_a_benchmark_is_run_for_what_is_shown_of_it(tmp_path, capsys):
+    def commands(*results):
+        assert hpl("reproduce", *results, "--dry-run", "--run", tmp_path, "--seeds", "1") == 0
+        return Counter(re.findall(r"(\S+)-[0-9a-f]{8}/seed-0", capsys.readouterr().out))
+
+    assert set(commands("--table", "6")) == {f"{tmp_path}/alfworld"}
+    both = commands("--table", "2", "--table", "6")
+    assert both[f"{tmp_path}/alfworld"] > both[f"{tmp_path}/webshop"] == 12
+    alone = commands("--proposition", "--env", "webshop", "--env", "intercode-sql")
+    assert alone == {f"{tmp_path}/webshop": 2, f"{tmp_path}/intercode-sql": 2}
+    both = commands("--proposition", "--figure", "4", "--env", "webshop")
+    assert both == {f"{tmp_path}/webshop": 9}
 
 
 def test_another_device_is_another_result(tmp_path):
     def keys(*overrides):
         runs = make_runs(MINI, tmp_path, ["alfworld"], [0], list(overrides))
-        return {job.name: job.key for job in make_jobs(MINI, runs, ["rft", "ipr"])}
+        return {job.name: job.key for job in make_jobs(MINI, runs[0], ["rft", "ipr"])}
 
     cpu, cuda = keys(), keys("device=cuda")
     assert [name for name in cpu if cpu[name] == cuda[name]] == ["alfworld 0 experts"]
@@ -125,7 +160,7 @@ def test_another_device_is_another_result(tmp_path):
 def test_a_teachers_prompt_decides_and_a_scripted_experts_does_not(tmp_path):
     def key(*overrides):
         runs = make_runs(MINI, tmp_path, ["alfworld"], [0], list(overrides))
-        return next(one.key for one in make_jobs(MINI, runs, ["sft"]) if one.stage == "experts")
+        return next(one.key for one in make_jobs(MINI, runs[0], ["sft"]) if one.stage == "experts")
 
     assert key("prompt=alfworld") == key("prompt=brief")
     taught = [
@@ -144,6 +179,14 @@ def test_what_was_deleted_is_made_again(tmp_path):
     assert reproduce(tmp_path) == 1
 
 
+def test_training_waits_for_an_exploration_that_was_deleted(tmp_path):
+    reproduce(tmp_path)
+    shutil.rmtree(next(tmp_path.glob("*/seed-0/explore")))
+    shutil.rmtree(next(tmp_path.glob(f"*/seed-0/{MAIN}")))
+    assert reproduce(tmp_path) == 2
+    assert [line.split()[1] for line in order(tmp_path)[-2:]] == ["explore", "train"]
+
+
 def test_what_links_led_to_may_be_deleted(tmp_path):
     reproduce(tmp_path)
     first = next(tmp_path.glob("*/seed-0")).parent
@@ -156,7 +199,7 @@ def test_a_half_made_result_is_not_taken_for_the_whole_one_elsewhere(tmp_path):
     reproduce(tmp_path)
     runs = make_runs(MINI, tmp_path, ["alfworld"], [0], ["eval.count=7"])
     (runs[0].folder / "sft").mkdir(parents=True)
-    job = next(one for one in make_jobs(MINI, runs, ["sft"]) if one.stage == "sft")
+    job = next(one for one in make_jobs(MINI, runs[0], ["sft"]) if one.stage == "sft")
     assert not Ledger(tmp_path).take(job)
 
 
@@ -169,6 +212,12 @@ def test_a_failure_is_told_and_the_rest_goes_on_later(tmp_path, monkeypatch):
     done = len(order(tmp_path))
     assert 3 <= done < 9
     assert reproduce(tmp_path) == 9 - done
+
+
+def test_a_command_that_was_killed_is_told_as_that(tmp_path, monkeypatch):
+    monkeypatch.setenv("KILLED", "sft")
+    with pytest.raises(HPLGymError, match=r"hpl sft --run .*ended by SIGKILL"):
+        reproduce(tmp_path)
 
 
 def test_the_time_left_counts_what_jobs_cost(tmp_path, monkeypatch):
@@ -252,6 +301,10 @@ def test_mistakes_are_one_sentence(tmp_path, capsys):
         ["--method", "eto-phase-1", "--table", "1", "--env", "alfworld"],
         ["--method", "ipr", "--figure", "4", "--env", "alfworld"],
         ["--method", "ipr", "--proposition", "--env", "alfworld"],
+        ["--method", "ipr", "--table", "1", "--env", "alfworld", "train={epochs: 2}"],
+        ["--method", "ipr", "--table", "1", "--env", "alfworld", "train.epochs =2"],
+        ["--figure", "4", "--env", "alfworld", "train.curriculum=static"],
+        ["--figure", "4", "--env", "alfworld", "train.group=0"],
         ["--table", "6", "--env", "webshop"],
         ["--table", "2", "--env", "alfworld", "explore.segmenters=[fixed-n]"],
         ["--table", "1", "--env", "alfworld", "eval.splits=[valid_sen]"],
