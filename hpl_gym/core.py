@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
@@ -277,6 +278,12 @@ class TextEnv(gymnasium.Env[str, str]):
         if isinstance(task, str):
             return self._task_by_id(task)
         tasks = self.tasks()
+        try:
+            task = operator.index(task)
+        except TypeError:
+            raise UnknownTaskError(
+                f"{task!r} is no task: name a Task, a task's id, or its index in the split."
+            ) from None
         if not 0 <= task < len(tasks):
             raise UnknownTaskError(
                 f"Task index {task} is out of range: split {self.split!r} has {len(tasks)} tasks "

@@ -89,14 +89,13 @@ def _play_split(config: Config, stage: Stage, agent: str, split: str) -> None:
 
     async def work(task: Task) -> dict[str, Any]:
         nonlocal solved
-        env, limit = config.env.make(split)
-        simulator = Simulator(env, limit)
         seed = stream(config.seed, "eval", task.task_id)
 
         async def episode() -> list[State]:
-            start = simulator.start(task)
-            player = model or make_agent(config, agent, env, settings.temperature)
-            return await rollout(simulator, player, start, seed=seed)
+            with Simulator(*config.env.make(split)) as simulator:
+                start = simulator.start(task)
+                player = model or make_agent(config, agent, simulator.env, settings.temperature)
+                return await rollout(simulator, player, start, seed=seed)
 
         states, faults = await repeated(episode)
         solved += states[-1].success

@@ -92,18 +92,17 @@ def collect_experts(config: Config, run: Path) -> dict[str, Any]:
     teacher = _teacher(config) if settings.teacher else None
 
     async def episode(task: Task) -> dict[str, Any]:
-        env, limit = config.env.make(settings.split)
-        simulator = Simulator(env, limit)
-        start = simulator.start(task)
         seed = stream(config.seed, "expert", task.task_id)
-        agent = teacher or expert(env, settings.mode)
-        states = await rollout(simulator, agent, start, seed=seed)
         slips: list[int] = []
-        if random.Random(seed).random() < settings.noisy:
-            replies = [turn.reply for turn in states[-1].conversation.turns]
-            slipping = Slipping(agent, settings.slips, replies)
-            states = await rollout(simulator, slipping, start, seed=seed)
-            slips = slipping.slips
+        with Simulator(*config.env.make(settings.split)) as simulator:
+            start = simulator.start(task)
+            agent = teacher or expert(simulator.env, settings.mode)
+            states = await rollout(simulator, agent, start, seed=seed)
+            if random.Random(seed).random() < settings.noisy:
+                replies = [turn.reply for turn in states[-1].conversation.turns]
+                slipping = Slipping(agent, settings.slips, replies)
+                states = await rollout(simulator, slipping, start, seed=seed)
+                slips = slipping.slips
         return to_record(states, key=task.task_id, slips=slips)
 
     async def play(task: Task) -> dict[str, Any]:

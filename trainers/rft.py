@@ -123,12 +123,12 @@ def _sample(config: Config, stage: Stage, agent: LanguageModelAgent) -> None:
         nonlocal solved
 
         async def episodes() -> list[list[State]]:
-            simulator = Simulator(*config.env.make(config.experts.split))
-            start = simulator.start(task)
             seeds = [stream(config.seed, "rft", key) for key in keys(task)]
-            return await asyncio.gather(
-                *(rollout(simulator, player, start, seed=seed) for seed in seeds)
-            )
+            with Simulator(*config.env.make(config.experts.split)) as simulator:
+                start = simulator.start(task)
+                return await asyncio.gather(
+                    *(rollout(simulator, player, start, seed=seed) for seed in seeds)
+                )
 
         found, _ = await repeated(episodes)
         records = [

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeVar
 
 from hpl_gym.agents.agent import Agent, Reply
 from hpl_gym.core import EnvironmentFaultError, HPLGymError, Snapshot, Task, TextEnv
@@ -71,6 +72,13 @@ class Simulator:
         self.limit = limit
         self.steps = 0
         self.seconds = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the environment, which drops what it holds on a server."""
+        self.env.close()
 
     def start(self, task: Task | str | int) -> State:
         """Begin an episode of `task`; this simulator then steps states of this task."""
@@ -270,8 +278,17 @@ def replay(simulator: Simulator, record: dict[str, Any]) -> list[State]:
     return retrace(simulator, simulator.start(record["task_id"]), record["turns"])
 
 
-def retrace(simulator: Simulator, state: State, turns: Sequence[dict[str, Any]]) -> list[State]:
+def retrace(
+    simulator: Simulator, state: State, turns: Sequence[dict[str, Any]], *, exact: bool = True
+) -> list[State]:
     """Return the states along recorded turns, `state` first.
+
+    Args:
+        simulator: A simulator of the state's task.
+        state: Where to begin.
+        turns: The turns.
+        exact: Whether another observation than the recorded one is an error. Else the recorded one
+            stands: a policy may have asked a server what is never twice the same.
 
     Raises:
         TrajectoryError: An observation differs from the record, or the turn limit is lower.
@@ -284,13 +301,19 @@ def retrace(simulator: Simulator, state: State, turns: Sequence[dict[str, Any]])
                 "this run plays: raise env.max_turns to what it was recorded with."
             )
         reply = Reply(turn["reply"], tuple(turn.get("token_ids", ())))
+        before = states[-1].conversation
         states.append(simulator.step(states[-1], reply))
         last = states[-1].conversation
-        if last.turns[-1].observation != turn["observation"]:
+        if last.turns[-1].observation == turn["observation"]:
+            continue
+        if exact:
             raise TrajectoryError(
                 f"Turn {len(last.turns)} of a trajectory of {last.task_id} gives another "
-                "observation here than in the record: its games or dialect are not this run's."
+                "observation here than in the record: its games, dialect or server are not this "
+                "run's."
             )
+        seen = before.add(reply.text, turn["observation"], reply.token_ids, last.admissible)
+        states[-1] = replace(states[-1], conversation=seen)
     return states
 
 
@@ -336,10 +359,12 @@ async def in_order(
         async with free:
             return await work(item)
 
-    tasks = [(item, asyncio.ensure_future(gated(item))) for item in items]
+    tasks = deque((item, asyncio.ensure_future(gated(item))) for item in items)
     try:
-        for item, task in tasks:
+        while tasks:
+            item, task = tasks[0]
             done(item, await task)
+            tasks.popleft()  # and with it its result
     finally:
         for _, task in tasks:
             task.cancel()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ class Worker:
         Returns:
             A record for each step of the expert's.
         """
-        records, _ = await repeated(partial(self._branches, expert))
+        with self._simulator() as simulator:
+            records, _ = await repeated(partial(self._branches, simulator, expert))
         return records
 
     async def groups(
@@ -81,7 +83,8 @@ class Worker:
         Returns:
             The values, and the groups of all segmenters.
         """
-        both, _ = await repeated(partial(self._groups, expert, branches, spans))
+        with self._simulator() as simulator:
+            both, _ = await repeated(partial(self._groups, simulator, expert, branches, spans))
         return both
 
     async def usage(self) -> dict[str, float]:
@@ -101,13 +104,11 @@ class Worker:
         """End the policy's backend."""
         await self._agent.backend.close()
 
-    async def _branches(self, expert: Record) -> list[Record]:
-        simulator = self._simulator()
+    async def _branches(self, simulator: Simulator, expert: Record) -> list[Record]:
         states = replay(simulator, expert)
         # A branch is its state's rollout with the number 0.
         begins = {state.conversation.digest for state in states}
         branches = await rollouts(simulator, self._agent, states[:-1], draw(self._config.seed, 0))
-        self._env_seconds += simulator.seconds
         bounds = self._bounds(states[-1].conversation)
         return [
             self._branch(expert["key"], start, own, bounds) | cost(until_met(own, begins))
@@ -137,17 +138,17 @@ class Worker:
 
     async def _groups(
         self,
+        simulator: Simulator,
         expert: Record,
         branches: Sequence[Record],
         spans: Mapping[str, Sequence[Span]],
     ) -> tuple[list[Record], list[Record]]:
-        simulator = self._simulator()
         states = replay(simulator, expert)
         longest: dict[int, int] = {}
         for start, stop in (span for one in spans.values() for span in one):
             longest[start] = max(longest.get(start, 0), stop - start)
         own = {
-            start: retrace(simulator, states[start], branches[start]["turns"][:length])
+            start: retrace(simulator, states[start], branches[start]["turns"][:length], exact=False)
             for start, length in sorted(longest.items())
         }
         same = self._config.explore.temperature == self._config.explore.value_temperature
@@ -178,7 +179,6 @@ class Worker:
             state for _, start, stop in groups for state in (states[stop], loser(start, stop)[0])
         )
         bounds = self._bounds(states[-1].conversation)
-        self._env_seconds += simulator.seconds
         return list(values.records.values()), [
             {
                 "key": f"{name}:{expert['key']}#{start}-{stop}",
@@ -194,5 +194,8 @@ class Worker:
             for name, start, stop in groups
         ]
 
-    def _simulator(self) -> Simulator:
-        return Simulator(*self._config.env.make(self._config.experts.split))
+    @contextmanager
+    def _simulator(self) -> Iterator[Simulator]:
+        with Simulator(*self._config.env.make(self._config.experts.split)) as simulator:
+            yield simulator
+        self._env_seconds += simulator.seconds

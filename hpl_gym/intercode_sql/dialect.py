@@ -22,6 +22,7 @@ _COLUMNS = re.compile(
 _CREATE = re.compile(rf"SHOW\s+CREATE\s+TABLE\s+(?:{_NAME}\s*\.\s*)?{_NAME}", re.IGNORECASE)
 _DATABASES = re.compile(r"SHOW\s+(?:DATABASES|SCHEMAS)", re.IGNORECASE)
 _EXPLAIN = re.compile(r"(?:DESC|DESCRIBE|EXPLAIN)\s+(?=SELECT|WITH|\()", re.IGNORECASE)
+_MOST_NESTED = 8  # calls named like a type
 _SYNTAX = (
     "You have an error in your SQL syntax; check the manual that corresponds to your MySQL server "
     "version for the right syntax to use near '{near}' at line {line}"
@@ -52,6 +53,8 @@ def translate(statement: str, database: str) -> str | Result:
     """Return a statement as SQLite writes it, or why it cannot be done."""
     module = sqlglot()
     try:
+        if statement.count("(") > _MOST_NESTED < _nested_types(statement):
+            return Result(error="Functions are nested too deeply in the statement")
         parsed = [one for one in module.parse(statement, read="mysql") if one is not None]
     except Exception as error:  # sqlglot stumbles over some malformed statements
         near = getattr(error, "errors", None) or [{}]
@@ -75,7 +78,9 @@ def translate(statement: str, database: str) -> str | Result:
         and str(tree.args.get("kind")).upper() in ("DATABASE", "SCHEMA")
     ):
         return _refusal(statement)
-    for call in [*tree.find_all(exp.Left, exp.Right, exp.Rand)]:
+    for call in [*tree.find_all(exp.Left, exp.Right, exp.Rand, exp.Length)]:
+        if isinstance(call, exp.Length) and not call.args.get("binary"):
+            continue  # CHAR_LENGTH
         name = f"mysql_{type(call).__name__.lower()}"
         arguments = [one for one in (call.this, call.args.get("expression")) if one]
         call.replace(exp.Anonymous(this=name, expressions=arguments))
@@ -85,6 +90,25 @@ def translate(statement: str, database: str) -> str | Result:
         return str(tree.sql("sqlite"))
     except Exception:
         return _refusal(statement)
+
+
+def _nested_types(statement: str) -> int:
+    """Return how deep calls that are named like a type, such as DATE(), stand in one another.
+
+    sqlglot takes twice the time for each level, as it tries both meanings.
+    """
+    module = sqlglot()
+    types = module.dialects.MySQL.Parser.TYPE_TOKENS
+    kinds = [token.token_type for token in module.tokenize(statement, read="mysql")]
+    is_type: list[bool] = []  # of each bracket that is open
+    deepest = 0
+    for before, kind in zip([None, *kinds], kinds, strict=False):
+        if kind is module.TokenType.L_PAREN:
+            is_type.append(before in types)
+            deepest = max(deepest, sum(is_type)) if is_type[-1] else deepest
+        elif kind is module.TokenType.R_PAREN and is_type:
+            is_type.pop()
+    return deepest
 
 
 def answer(

@@ -20,7 +20,7 @@ from hpl_gym.intercode_sql.mysql_load import (
     reader,
     run,
 )
-from hpl_gym.intercode_sql.mysql_result import as_mysql, clean, skip_results
+from hpl_gym.intercode_sql.mysql_result import as_mysql, clean, skip_results, timeless
 from hpl_gym.intercode_sql.questions import QuestionSet
 from hpl_gym.intercode_sql.result import MOST_ROWS, TIME_LIMIT, TOO_SLOW, Result, to_result
 from hpl_gym.intercode_sql.session import Session, StatementLostError, first_word
@@ -171,8 +171,11 @@ class MySQLServer:
                     skip_results(cursor)
             if whole:
                 cursor.close()
-            if self.maria and first_word(statement) in _SHOWS and result.rows:
+            verb = first_word(statement)
+            if self.maria and verb in _SHOWS and result.rows:
                 result = Result(tuple(map(as_mysql, result.rows)))
+            if verb == "SHOW" and result.rows:
+                result = Result(tuple(map(timeless, result.rows)))
             return result, 0, whole
         except connector().Error as error:
             if self._watch.has_killed(connection):

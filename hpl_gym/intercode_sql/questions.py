@@ -175,7 +175,7 @@ def split_dump(dump: str) -> dict[str, tuple[str, ...]]:
         if match := re.match(r"USE\s+`?(\w+)`?", statement, re.IGNORECASE):
             current = databases.setdefault(match[1], [])
         elif current is not None and re.match(
-            r"(CREATE TABLE|INSERT INTO)\b", statement, re.IGNORECASE
+            r"(CREATE\s+TABLE|INSERT|REPLACE)\b", statement, re.IGNORECASE
         ):
             current.append(statement)
     return {name: tuple(found) for name, found in databases.items()}
@@ -202,19 +202,40 @@ def statements(dump: str) -> list[str]:
     return [one for one in found if one]
 
 
-_VALUE = r"(?:'(?:[^'\\]|\\.|'')*'|[^'(),]+)"
-_ROW = re.compile(rf"\(({_VALUE}(?:,{_VALUE})*)\)", re.DOTALL)
+_VALUE = r"""'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*"|[^'"(),\s]+"""
+_ROW = re.compile(rf"\(\s*(?:{_VALUE})(?:\s*,\s*(?:{_VALUE}))*\s*\)", re.DOTALL)
+_COMMA = re.compile(r"\s*,\s*")
+_INSERT = re.compile(r"INSERT\s+INTO\s+[^\s(]+\s*(?:\([^)]*\))?\s*VALUES\s*", re.IGNORECASE)
 
 
 def rows_of(insert: str) -> list[list[str]]:
-    """Return the rows of an INSERT statement, each value as SQL writes it."""
-    values = insert[re.match(r"INSERT INTO\s+\S+\s*(\([^)]*\))?\s*VALUES", insert, re.I).end() :]  # type: ignore[union-attr]
-    return [re.findall(_VALUE, row, re.DOTALL) for row in _ROW.findall(values)]
+    """Return the rows of an INSERT statement, each value as SQL writes it.
+
+    Raises:
+        DataError: It has something else than rows of plain values.
+    """
+    begin = _INSERT.match(insert)
+    place = begin.end() if begin else 0
+    rows = []
+    while match := _ROW.match(insert, place):
+        rows.append(re.findall(_VALUE, match[0], re.DOTALL))
+        place = match.end()
+        comma = _COMMA.match(insert, place)
+        if comma is None:
+            break
+        place = comma.end()
+    if begin is None or not rows or insert[place:].strip():
+        raise DataError(
+            "The dump has rows that cannot be read, only INSERT INTO table VALUES (...), (...) "
+            f"with plain values: {insert[place:][:80]!r}."
+        )
+    return rows
 
 
 def table_of(statement: str) -> str:
     """Return the table that a statement of a dump makes or fills, in lower case."""
-    match = re.match(r"\w+\s+\w+\s+`?(\w+)`?", statement)
+    pattern = r"\w+\s+\w+\s+(?:IF\s+NOT\s+EXISTS\s+)?`?(\w+)`?"
+    match = re.match(pattern, statement, re.IGNORECASE)
     assert match is not None
     return match[1].lower()
 

@@ -16,6 +16,8 @@ _LEFT = ("@", ":=", "/*", "_lock", "into", "last_insert_id", "found_rows", "next
 # What is in all statements that tell of those before, even of those that changed nothing.
 _ASKED = ("found_rows", "row_count", "warning_count", "error_count", "last_insert_id")
 _SHOWN = ("warnings", "errors", "count", "profile", "status")
+# A transaction that outlives its connection, and with it the private copy.
+_PREPARED = re.compile(r"\bxa\s+(?:start|begin)\b", re.IGNORECASE)
 # Statements that run others, or after which a SELECT can.
 _ROUTINES = re.compile(r"function|execute|prepare|/\*m?!", re.IGNORECASE)
 
@@ -87,6 +89,8 @@ class Session:
         verb = first_word(statement)
         if verb == "USE":
             return log, self._use(statement)
+        if _PREPARED.search(statement):
+            return log, Result(error="XA transactions are not available here")
         if not log and verb in _READS:
             result = self._database.read(statement)
             if result is not None:
@@ -119,7 +123,7 @@ class Session:
         raise AssertionError
 
     def _use(self, statement: str) -> Result:
-        name = re.sub(r"(?is).*\buse\b\s*", "", statement).strip(" \n\t;`")
+        name = _bare(statement).lstrip(" \n\t(")[len("use") :].strip(" \n\t;`")
         if name.lower() == self._database.name.lower():
             return Result()
         return Result(error=f"Access denied for user 'agent'@'localhost' to database '{name}'")
@@ -166,8 +170,13 @@ def _was_not_run(log: tuple[str, ...], result: Result) -> bool:
 
 def first_word(statement: str) -> str:
     """Return a statement's first word in upper case, behind space, comments and brackets."""
+    word = re.match(r"[\s(]*([A-Za-z]+)", _bare(statement))
+    return word[1].upper() if word else ""
+
+
+def _bare(statement: str) -> str:
+    """Return a statement without the space and comments before it."""
     place = 0
     while match := _COMMENT.match(statement, place):
         place = match.end()
-    word = re.match(r"[\s(]*([A-Za-z]+)", statement[place:])
-    return word[1].upper() if word else ""
+    return statement[place:]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hpl_gym.cache import cache_folder
+from hpl_gym.core import DataError
 from hpl_gym.intercode_sql.dialect import answer, message, translate
 from hpl_gym.intercode_sql.questions import QuestionSet, rows_of
 from hpl_gym.intercode_sql.result import (
@@ -28,8 +29,8 @@ from hpl_gym.intercode_sql.result import (
 from hpl_gym.intercode_sql.session import Session
 from hpl_gym.intercode_sql.tables import Table, collate, read_table, sqlglot
 
-FORMAT = 1
-_ESCAPE = re.compile(r"\\(.)|''", re.DOTALL)
+FORMAT = 2
+_WORDS = {"NULL": None, "TRUE": 1, "FALSE": 0}
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "b": "\b", "Z": "\x1a"}
 _FORBIDDEN = frozenset((sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_PRAGMA))
 _TEMPORARY = frozenset(
@@ -48,6 +49,9 @@ _FUNCTIONS: dict[tuple[str, int], Callable[..., Any]] = {
     ("mysql_left", 2): lambda text, count: None if text is None else str(text)[: max(count, 0)],
     ("mysql_right", 2): lambda text, count: (
         None if text is None else str(text)[-count:] if count > 0 else ""
+    ),
+    ("mysql_length", 1): lambda value: (
+        None if value is None else len(value if isinstance(value, bytes) else str(value).encode())
     ),
     ("current_timestamp", 0): lambda: _NOW,
     ("current_date", 0): lambda: _NOW[:10],
@@ -250,12 +254,14 @@ def _build_database(path: Path, statements: tuple[str, ...]) -> None:
                 tables.append(read_table(statement))
                 connection.execute(tables[-1].sqlite)
                 continue
-            for row in rows_of(statement):
-                places = ", ".join("?" * len(row))
-                connection.execute(
-                    f"INSERT INTO {_target(statement)} VALUES ({places})",
-                    [_value(one) for one in row],
-                )
+            rows = [[_value(one) for one in row] for row in rows_of(statement)]
+            places = ", ".join("?" * len(rows[0]))
+            try:
+                connection.executemany(f"INSERT INTO {_target(statement)} VALUES ({places})", rows)
+            except sqlite3.Error as error:
+                raise DataError(
+                    f"The dump has rows that do not fit their table ({error}): {statement[:80]!r}."
+                ) from error
     connection.close()
     path.with_suffix(".json").write_text(
         json.dumps([asdict(table) for table in tables]), encoding="utf-8"
@@ -264,17 +270,25 @@ def _build_database(path: Path, statements: tuple[str, ...]) -> None:
 
 def _target(insert: str) -> str:
     """Return table and columns of an INSERT statement."""
-    match = re.match(r"INSERT INTO\s+(.*?)\s*VALUES", insert, re.IGNORECASE | re.DOTALL)
+    match = re.match(r"INSERT\s+INTO\s+(.*?)\s*VALUES", insert, re.IGNORECASE | re.DOTALL)
     assert match is not None
     return match[1].replace("`", '"')
 
 
 def _value(text: str) -> str | int | float | None:
-    text = text.strip()
-    if text.startswith("'"):
-        return _ESCAPE.sub(
-            lambda match: "'" if match[1] is None else _ESCAPES.get(match[1], match[1]), text[1:-1]
-        )
-    if text.upper() == "NULL":
-        return None
-    return float(text) if re.search(r"[.eE]", text) else int(text)
+    quote = text[0]
+    if quote in "'\"":
+
+        def unescaped(match: re.Match[str]) -> str:
+            return quote if match[1] is None else _ESCAPES.get(match[1], match[1])
+
+        return re.sub(rf"\\(.)|{quote}{quote}", unescaped, text[1:-1], flags=re.DOTALL)
+    if text.upper() in _WORDS:
+        return _WORDS[text.upper()]
+    try:
+        return float(text) if re.search(r"[.eE]", text) else int(text)
+    except ValueError:
+        raise DataError(
+            f"The dump has the value {text[:80]!r}, which cannot be read: write a number, a text "
+            "in quotes or NULL."
+        ) from None

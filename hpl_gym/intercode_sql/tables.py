@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
@@ -99,7 +100,7 @@ def _default(constraint: Any) -> tuple[str | None, str]:
 
 
 def _affinity(kind: str) -> str:
-    if "int" in kind:
+    if re.match(r"(tiny|small|medium|big)?int", kind):
         return "INTEGER"
     if kind.startswith(("decimal", "double", "float", "real", "numeric")):
         return "REAL"

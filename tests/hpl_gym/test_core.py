@@ -97,6 +97,12 @@ def test_no_step_without_an_episode():
 # Tasks
 
 
+@pytest.mark.parametrize("task", [1.0, [1], b"1", {}])
+def test_what_is_no_task_is_named(task):
+    with pytest.raises(UnknownTaskError, match="is no task"):
+        ToyEnv().reset(options={"task": task})
+
+
 def test_tasks_are_found_by_value_id_and_index():
     env = ToyEnv(split="valid_seen")
     task = Task("train/hard", "train", "hard")

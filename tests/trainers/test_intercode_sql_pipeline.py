@@ -3,6 +3,7 @@
 import json
 
 from hpl_gym.core import EnvironmentFaultError
+from hpl_gym.intercode_sql.env import InterCodeSQLEnv
 from hpl_gym.trainers import evaluate as evaluation
 from hpl_gym.trainers.rollout import Simulator
 from tests.command_line import hpl
@@ -22,7 +23,22 @@ def test_quickstart_on_databases(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("HPL_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("HPL_MYSQL_DSN", raising=False)
     run = tmp_path / "run"
+    begun, begin, close = [], InterCodeSQLEnv._begin, InterCodeSQLEnv.close
+
+    def begins(self, task):
+        found = begin(self, task)
+        begun.append(self)
+        return found
+
+    def closes(self):
+        close(self)
+        begun[:] = [one for one in begun if one is not self]
+
+    monkeypatch.setattr(InterCodeSQLEnv, "_begin", begins)
+    monkeypatch.setattr(InterCodeSQLEnv, "close", closes)
     assert hpl("quickstart", "--env", "intercode-sql", "--run", run, *SMALL) == 0
+    assert hpl("rft", "--run", run, "rft.count=2", "rft.samples=1", "rft.epochs=1") == 0
+    assert begun == []  # else private copies stay behind on a server
     assert "Success on generated test questions" in capsys.readouterr().out
     result = json.loads((run / "result.json").read_text())
     assert set(result["results"]) == {"random", "SFT", "HPL"}

@@ -1,5 +1,6 @@
 import asyncio
 import gc
+import weakref
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from hpl_gym.trainers.rollout import (
     choose,
     in_order,
     replay,
+    retrace,
     rollout,
     rollouts,
     to_conversation,
@@ -105,6 +107,43 @@ def test_a_record_replays_and_a_changed_one_is_refused():
     record["turns"][2]["observation"] = "You are somewhere."
     with pytest.raises(TrajectoryError, match="Turn 3"):
         replay(simulator, record)
+
+
+def test_what_a_policy_saw_stands_where_a_server_never_says_it_twice():
+    simulator, states = play(HARD)
+    record = to_record(states, key="k")
+    record["turns"][2]["observation"] = "It is nine o'clock."
+    again = retrace(simulator, states[0], record["turns"], exact=False)
+    assert [one.snapshot for one in again] == [one.snapshot for one in states]
+    assert to_conversation(record, "HPL/Toy-v0") == again[-1].conversation
+    assert again[2].conversation == states[2].conversation
+
+
+def test_a_simulator_closes_its_environment(monkeypatch):
+    closed = []
+    monkeypatch.setattr(ToyEnv, "close", lambda env: closed.append(env))
+    with Simulator(ToyEnv(), 3) as simulator:
+        assert not closed
+    assert closed == [simulator.env]
+
+
+def test_in_order_forgets_what_it_has_handed_over():
+    class Result:
+        pass
+
+    there = weakref.WeakSet()
+
+    async def work(item):
+        await asyncio.sleep(0)
+        result = Result()
+        there.add(result)
+        return result
+
+    most = []
+    asyncio.run(in_order(range(50), work, lambda *_: most.append(len(there)), 4))
+    gc.collect()
+    assert len(most) == 50
+    assert most[-1] <= 6
 
 
 def test_values_are_means_and_each_history_is_rolled_out_once():

@@ -39,16 +39,15 @@ def play(
 
     who = agent_of(run, agent)
     settings = settings_of(run, config, overrides, keep=False)
-    env, limit = settings.env.make(split or settings.eval.splits[0])
-    simulator = Simulator(env, limit)
-    state = simulator.start(task)
-    player = make_agent(settings, who, env, temperature=0.0)
-    typer.echo(state.conversation.observation)
-    while not state.over:
-        reply = asyncio.run(player.act(state.conversation, settings.seed))
-        state = simulator.step(state, reply)
-        if agent != "human":
-            typer.secho(reply.text, fg="cyan")
-        typer.echo(state.conversation.turns[-1].observation)
+    with Simulator(*settings.env.make(split or settings.eval.splits[0])) as simulator:
+        state = simulator.start(task)
+        player = make_agent(settings, who, simulator.env, temperature=0.0)
+        typer.echo(state.conversation.observation)
+        while not state.over:
+            reply = asyncio.run(player.act(state.conversation, settings.seed))
+            state = simulator.step(state, reply)
+            if agent != "human":
+                typer.secho(reply.text, fg="cyan")
+            typer.echo(state.conversation.turns[-1].observation)
     end = "Solved" if state.success else "Out of turns" if state.truncated else "Over"
     typer.echo(f"{typer.style(end, bold=True)} after {len(state.conversation.turns)} turns.")

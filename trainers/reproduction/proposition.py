@@ -176,14 +176,14 @@ def _roll_out(
     left = [one for one in experts if one["key"] not in known]
 
     async def work(expert: dict[str, Any]) -> dict[str, Any]:
-        simulator = Simulator(*config.env.make(config.experts.split))
-        states = replay(simulator, expert)[:-1]
-        paths = await asyncio.gather(
-            *(
-                rollouts(simulator, agent, states, draw(config.seed, number))
-                for number in range(count)
+        with Simulator(*config.env.make(config.experts.split)) as simulator:
+            states = replay(simulator, expert)[:-1]
+            paths = await asyncio.gather(
+                *(
+                    rollouts(simulator, agent, states, draw(config.seed, number))
+                    for number in range(count)
+                )
             )
-        )
         progress.advance()
         rewards = [[path[place][-1].reward for path in paths] for place in range(len(states))]
         return {"key": expert["key"], "rewards": rewards}

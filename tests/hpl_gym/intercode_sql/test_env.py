@@ -2,6 +2,7 @@ import os
 import pickle
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import gymnasium
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 import hpl_gym  # noqa: F401
 from hpl_gym.core import DataError, HPLGymError, SnapshotVersionError, UnknownTaskError
-from hpl_gym.intercode_sql.env import read_action
+from hpl_gym.intercode_sql.env import _servers, read_action
 from hpl_gym.intercode_sql.questions import QuestionSet
 from hpl_gym.intercode_sql.sqlite import SQLiteServer
 from tests.hpl_gym.intercode_sql.library import QUESTIONS, write
@@ -249,6 +250,43 @@ def test_a_dump_that_no_server_understands(tmp_path, server):
     arguments = () if isinstance(server, SQLiteServer) else (server.address,)
     with pytest.raises(DataError, match="dump"):
         type(server)(*arguments, questions)
+
+
+@pytest.mark.parametrize(
+    ("rows", "shown"),
+    [
+        ("(1, 'x')", [(1, "x")]),
+        ("(1,'x'),\n  (2 , \"it''s\"), ( 3,'it''s' )", [(1, "x"), (2, "it''s"), (3, "it's")]),
+    ],
+)
+def test_a_dump_that_people_wrote(tmp_path, server, rows, shown):
+    name = f"hpl_test_{uuid.uuid4().hex}"
+    dump = f"CREATE DATABASE {name};\nUSE {name};\nCREATE TABLE t (a int, b varchar(9));"
+    questions = [{"db": name, "query": "How many?", "gold": "SELECT COUNT(*) FROM t"}]
+    folder = write(tmp_path, f"{dump}\nINSERT INTO t VALUES {rows};", questions)
+    where = "sqlite" if isinstance(server, SQLiteServer) else "private"
+    for _ in range(2):
+        _servers.clear()  # the second time is another process that finds the database there
+        env = gymnasium.make("HPL/InterCodeSQL-v0", data=folder, server=where).unwrapped
+        env.reset(options={"task": 0})
+        assert env.step("SELECT * FROM t")[0] == str(shown)
+        assert env.step("SELECT COUNT(*) FROM t")[0] == f"[({len(shown)},)]"
+        env.close()
+
+
+@pytest.mark.parametrize("value", ["0x41", "DEFAULT", "1x"])
+def test_a_value_that_cannot_be_read_is_named(tmp_path, value):
+    dump = f"CREATE DATABASE d; USE d; CREATE TABLE t (a int); INSERT INTO t VALUES ({value});"
+    folder = write(tmp_path, dump, [{"db": "d", "query": "?", "gold": "SELECT 1"}])
+    with pytest.raises(DataError, match=rf"value '{value}'"):
+        gymnasium.make("HPL/InterCodeSQL-v0", data=folder, server="sqlite")
+
+
+def test_rows_that_do_not_fit_their_table_are_named(tmp_path):
+    dump = "CREATE DATABASE d; USE d; CREATE TABLE t (a int); INSERT INTO t VALUES (1), (2, 3);"
+    folder = write(tmp_path, dump, [{"db": "d", "query": "?", "gold": "SELECT 1"}])
+    with pytest.raises(DataError, match="do not fit their table"):
+        gymnasium.make("HPL/InterCodeSQL-v0", data=folder, server="sqlite")
 
 
 def test_data_is_found(monkeypatch, tmp_path):

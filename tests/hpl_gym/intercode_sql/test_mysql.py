@@ -79,6 +79,44 @@ def test_nothing_is_left_of_a_copy(mysql):
     assert private_copies(mysql) == before
 
 
+def test_a_transaction_cannot_outlive_its_episode(mysql):
+    session = mysql.session(LIBRARY)
+    log, _ = session.run((), "CREATE TABLE zz (a int)")
+    for statement in ("XA START 'a'", 'EXECUTE IMMEDIATE "xa  begin 0x61"'):
+        after, result = session.run(log, statement)
+        assert after == log
+        assert "not available" in result.error
+    session.close()
+    with mysql.admin() as admin:
+        assert run(admin, "XA RECOVER") == []
+
+
+def test_a_copy_that_is_locked_holds_nobody_up(mysql, questions):
+    name = "hpl_5f000000_0123456789cd"
+    with mysql.admin() as admin, mysql.admin() as other:
+        run(admin, f"CREATE DATABASE {name}")
+        run(admin, f"CREATE TABLE {name}.t (a int)")
+        run(other, "START TRANSACTION")
+        run(other, f"INSERT INTO {name}.t VALUES (1)")
+        MySQLServer(mysql.address, questions)
+        run(other, "ROLLBACK")
+    assert name in private_copies(mysql)
+    MySQLServer(mysql.address, questions)
+    assert name not in private_copies(mysql)
+
+
+def test_when_tables_were_made_is_not_told(mysql):
+    log, shown = (), []
+    for _ in range(2):
+        session = mysql.session(LIBRARY)
+        log = session.run((), "CREATE TABLE zz (a int)")[0]
+        shown.append(session.run(log, "SHOW TABLE STATUS LIKE 'zz'")[1].text)
+        session.close()
+        time.sleep(1.1)
+    assert shown[0] == shown[1]
+    assert "datetime.datetime(2024, 1, 1, 0, 0)" in shown[0]
+
+
 def test_copies_that_nobody_dropped_are_dropped_a_day_later(mysql, questions):
     with mysql.admin() as admin:
         run(admin, "CREATE DATABASE hpl_5f000000_0123456789ab")

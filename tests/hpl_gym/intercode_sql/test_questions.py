@@ -8,6 +8,7 @@ from hpl_gym.intercode_sql.questions import (
     rows_of,
     split_dump,
     statements,
+    table_of,
 )
 from tests.hpl_gym.intercode_sql.library import DUMP, LIBRARY, OTHER, QUESTIONS, write
 
@@ -25,6 +26,32 @@ def test_a_dump_is_cut_into_tables_and_rows():
         ["2", "'Bo Lind '", "NULL"],
         ["3", "'Cy; (the third)'", "1950"],
     ]
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n  "])
+def test_rows_are_read_however_they_are_laid_out(blank):
+    texts = ["1", "'it''s (2), '''", '"say ""no"", \'x\'"', "NULL", "-1.5e3"]
+    row = f"({blank}{f'{blank},{blank}'.join(texts)}{blank})"
+    insert = f"insert  into t (a, b, c, d, e) values{blank}{row}{blank},{blank}{row}{blank}"
+    assert rows_of(insert) == [texts, texts]
+
+
+@pytest.mark.parametrize(
+    "insert",
+    [
+        "INSERT INTO t SELECT * FROM u",
+        "INSERT IGNORE INTO t VALUES (1)",
+        "REPLACE INTO t VALUES (1)",
+        "INSERT INTO t VALUES (1), (NOW())",
+        "INSERT INTO t VALUES (1) ON DUPLICATE KEY UPDATE a = 2",
+    ],
+)
+def test_no_row_is_left_out_in_silence(insert):
+    dump = f"CREATE DATABASE d; USE d; CREATE TABLE IF NOT EXISTS t (a int); {insert};"
+    table, rows = split_dump(dump)["d"]
+    assert table_of(table) == "t"
+    with pytest.raises(DataError, match="rows that cannot be read"):
+        rows_of(rows)
 
 
 def test_comments_and_semicolons_in_texts():

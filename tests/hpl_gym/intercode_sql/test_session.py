@@ -125,6 +125,8 @@ HOSTILE = [
     "CREATE TABLE far (a int) DATA DIRECTORY = '/tmp'",
     "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT RPAD(n, 999, 1) FROM t",
     "SELECT DATE_ADD(NOW() INTERVAL 1 DAY)",
+    "XA START 'a'",
+    "USE " + "a" * 60_000,
 ]
 
 
@@ -215,6 +217,11 @@ def test_left_and_right(session, look):
     text = "[('al',)]" if "LEFT" in look else "[('ha',), ('ta',), ('ma',)]"
     assert run(session, look)[1] == text
     assert run(session, "SELECT RIGHT('alpha', 0)")[1] == "[('',)]"
+
+
+def test_length_counts_bytes_and_char_length_characters(session):
+    look = "SELECT LENGTH('\u00e9a'), CHAR_LENGTH('\u00e9a'), LENGTH(NULL), LENGTH(12)"
+    assert run(session, look)[1] == "[(3, 2, None, 2)]"
 
 
 def test_slow_statements_do_not_hold_up_others(server):
