@@ -1,4 +1,4 @@
-"""Exploration on a Ray cluster: workers hold the environments, and talk to the policies.
+"""Exploration and evaluation on a Ray cluster: workers with environments talk to the policies.
 
 The units of work are those of one process, and a reply depends on its request alone, so the files
 are the same. A worker or policy that dies is started again, and what it was doing is done again.
@@ -16,7 +16,7 @@ from typing import Any
 from hpl_gym.agents.backends.request import Completion, Request, Usage
 from hpl_gym.agents.chat import ChatEncoder, load_prompt
 from hpl_gym.agents.language_model import LanguageModelAgent, load_tokenizer
-from hpl_gym.core import HPLGymError, MissingExtraError
+from hpl_gym.core import HPLGymError, MissingExtraError, Task
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.worker import Record, Worker, load_policy
 
@@ -35,11 +35,11 @@ _MANY = 10_000  # requests and units that an actor takes at a time
 
 
 class Cluster:
-    """Explores with a worker for every CPU of a cluster, and a policy for every GPU, at least one.
+    """Works with a worker for every CPU of a cluster, and a policy for every GPU, at least one.
 
     Args:
         config: The run's settings; folders in them must be there on every machine.
-        model: The policy's folder, likewise.
+        model: The policy's folder, likewise, or hub name.
         policy: What tells it from other policies.
         address: The cluster's address, ``auto`` for the one this machine is in, ``local`` to start
             one here.
@@ -73,7 +73,7 @@ class Cluster:
                 f"There is no Ray cluster at {address!r}: start one with `ray start --head`, or "
                 "use --ray local."
             ) from error
-        model = model.resolve()
+        model = model.resolve() if model.is_dir() else model
         resources = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0))
         server = ray.remote(**_FOREVER, max_concurrency=_MANY, num_cpus=0, num_gpus=min(1, gpus))
@@ -104,6 +104,11 @@ class Cluster:
             expert, branches, spans
         )
         return found
+
+    async def episode(self, task: Task, split: str) -> Record:
+        """See `Worker.episode`."""
+        played: Record = await next(self._turns).episode.remote(task, split)
+        return played
 
     async def usage(self) -> dict[str, float]:
         """Return the sums over the cluster; see `Worker.usage`."""
@@ -159,6 +164,9 @@ class _Worker:
 
     async def groups(self, *arguments: Any) -> tuple[list[Record], list[Record]]:
         return await self._worker.groups(*arguments)
+
+    async def episode(self, task: Task, split: str) -> Record:
+        return await self._worker.episode(task, split)
 
     async def usage(self) -> dict[str, float]:
         return await self._worker.usage()

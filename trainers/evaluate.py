@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from hpl_gym.agents.agent import Agent
 from hpl_gym.agents.chat import load_prompt, prompt_identity
@@ -12,7 +14,7 @@ from hpl_gym.agents.human import HumanAgent
 from hpl_gym.agents.language_model import LanguageModelAgent, load_agent
 from hpl_gym.agents.random import RandomAgent
 from hpl_gym.agents.scripted import expert
-from hpl_gym.core import Task, TextEnv
+from hpl_gym.core import HPLGymError, Task, TextEnv
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.progress import bar
 from hpl_gym.trainers.records import Stage, digest, read_records, write_json
@@ -32,7 +34,19 @@ from hpl_gym.trainers.value import stream
 SCRIPTED: dict[str, Literal["search", "informed"]] = {"scripted": "search", "informed": "informed"}
 
 
-def evaluate(config: Config, run: Path, agent: str, name: str) -> dict[str, Any]:
+class Players(Protocol):
+    """Who plays: an agent in this process, or a policy on a cluster."""
+
+    async def episode(self, task: Task, split: str) -> dict[str, Any]:
+        """Play a task; see `play_task`."""
+
+    async def close(self) -> None:
+        """End what it holds."""
+
+
+def evaluate(
+    config: Config, run: Path, agent: str, name: str, ray: str | None = None
+) -> dict[str, Any]:
     """Let `agent` play and write ``eval/<name>/`` (``episodes.jsonl``, ``result.json``).
 
     Args:
@@ -40,10 +54,22 @@ def evaluate(config: Config, run: Path, agent: str, name: str) -> dict[str, Any]
         run: The run's folder.
         agent: ``random``, ``scripted``, ``informed``, or a language model's folder or hub name.
         name: What to call the result.
+        ray: Address of a Ray cluster for a language model, ``auto`` for the one that runs here,
+            ``local`` to start one; None plays in this process. The files are the same.
 
     Returns:
         ``{"agent", "splits": {split: {"all" | task type: rate with interval}}, "mean_turns"}``.
+
+    Raises:
+        StageError: The folder was made with other settings.
+        HPLGymError: The agent is none that a cluster can play.
     """
+    is_model = agent != "random" and agent not in SCRIPTED
+    if ray is not None and (not is_model or agent.startswith("openai:")):
+        raise HPLGymError(
+            f"--ray spreads a language model's policy over machines, and {agent!r} has none: leave "
+            "it out."
+        )
     settings = config.eval
     values = config.model_dump(mode="json")
     sections = {key: values[key] for key in ("seed", "env")} | {
@@ -51,7 +77,7 @@ def evaluate(config: Config, run: Path, agent: str, name: str) -> dict[str, Any]
         "agent": agent,
         "env_backend": config.env.backend,
     }
-    if agent != "random" and agent not in SCRIPTED:
+    if is_model:
         weights = sorted(Path(agent).glob("*.safetensors"))
         # A run's folder may be moved: a model is known by its weights, not by its place.
         sections |= {
@@ -62,8 +88,7 @@ def evaluate(config: Config, run: Path, agent: str, name: str) -> dict[str, Any]
         }
     stage = Stage(run / "eval" / name, sections)
     if not stage.finished:
-        for split in settings.splits:
-            _play_split(config, stage, agent, split)
+        asyncio.run(_play(config, stage, agent, ray))
     episodes = list(read_records(stage.folder / "episodes.jsonl"))
     result = {
         "agent": agent,
@@ -79,43 +104,84 @@ def evaluate(config: Config, run: Path, agent: str, name: str) -> dict[str, Any]
     return result
 
 
-def _play_split(config: Config, stage: Stage, agent: str, split: str) -> None:
-    settings = config.eval
+async def _play(config: Config, stage: Stage, agent: str, ray: str | None) -> None:
+    """Play what is left of all splits."""
+    players: Players
+    if ray is None:
+        players = _Player(config, agent)
+    else:
+        from hpl_gym.trainers.cluster import Cluster
+
+        players = Cluster(config, Path(agent), agent, ray)
+    try:
+        for split in config.eval.splits:
+            await _play_split(config, stage, players, split)
+    finally:
+        await players.close()
+
+
+async def _play_split(config: Config, stage: Stage, players: Players, split: str) -> None:
     known = stage.keys("episodes")
-    tasks = choose(config.env.make(split)[0].tasks(), settings.count)
+    tasks = choose(config.env.make(split)[0].tasks(), config.eval.count)
     left = [task for task in tasks if task.task_id not in known]
-    model = None if agent in SCRIPTED else make_agent(config, agent, None, settings.temperature)
     solved = 0
 
     async def work(task: Task) -> dict[str, Any]:
         nonlocal solved
-        seed = stream(config.seed, "eval", task.task_id)
-
-        async def episode() -> list[State]:
-            with Simulator(*config.env.make(split)) as simulator:
-                start = simulator.start(task)
-                player = model or make_agent(config, agent, simulator.env, settings.temperature)
-                return await rollout(simulator, player, start, seed=seed)
-
-        states, faults = await repeated(episode)
-        solved += states[-1].success
+        record = await players.episode(task, split)
+        solved += record["success"]
         progress.advance()
         progress.note(f"{solved} solved")
-        return to_record(states, key=task.task_id, split=split, faults=faults)
+        return record
 
-    def done(task: Task, record: dict[str, Any]) -> None:
+    def done(_: Task, record: dict[str, Any]) -> None:
         stage.append("episodes", record)
-
-    async def play() -> None:
-        try:
-            await in_order(left, work, done, settings.concurrency)
-        finally:
-            if isinstance(model, LanguageModelAgent):
-                await model.backend.close()
 
     title = f"eval {stage.folder.name} {split}"
     with bar(title, len(tasks), len(tasks) - len(left)) as progress:
-        asyncio.run(play())
+        await in_order(left, work, done, config.eval.concurrency)
+
+
+class _Player:
+    """An agent that plays in this process."""
+
+    def __init__(self, config: Config, agent: str) -> None:
+        self._config = config
+        make = partial(make_agent, config, agent, temperature=config.eval.temperature)
+        model = None if agent in SCRIPTED else make(None)
+        self._model, self._player = model, lambda env: model or make(env)
+
+    async def episode(self, task: Task, split: str) -> dict[str, Any]:
+        return await play_task(self._config, self._player, task, split)
+
+    async def close(self) -> None:
+        if isinstance(self._model, LanguageModelAgent):
+            await self._model.backend.close()
+
+
+async def play_task(
+    config: Config, player: Callable[[TextEnv], Agent], task: Task, split: str
+) -> dict[str, Any]:
+    """Play a task in evaluation, and again where the environment fails.
+
+    Args:
+        config: The run's settings.
+        player: Returns who plays, given the environment that is set to the task.
+        task: The task.
+        split: Its split.
+
+    Returns:
+        The episode's record.
+    """
+    seed = stream(config.seed, "eval", task.task_id)
+
+    async def episode() -> list[State]:
+        with Simulator(*config.env.make(split)) as simulator:
+            start = simulator.start(task)
+            return await rollout(simulator, player(simulator.env), start, seed=seed)
+
+    states, faults = await repeated(episode)
+    return to_record(states, key=task.task_id, split=split, faults=faults)
 
 
 def make_agent(config: Config, agent: str, env: TextEnv | None, temperature: float) -> Agent:

@@ -1,4 +1,4 @@
-"""What is done for one expert trajectory in exploration: its branches, then its groups' values."""
+"""What a policy does for one expert trajectory in exploration, or for one task in evaluation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from hpl_gym.agents.language_model import LanguageModelAgent, load_agent
+from hpl_gym.core import Task
 from hpl_gym.trainers.config import Config
+from hpl_gym.trainers.evaluate import play_task
 from hpl_gym.trainers.rollout import (
     Simulator,
     State,
@@ -41,7 +43,7 @@ def load_policy(config: Config, model: Path) -> LanguageModelAgent:
 
 
 class Worker:
-    """Explores expert trajectories, any number at a time; where it runs changes nothing.
+    """Explores expert trajectories and plays, any number at a time; where changes nothing.
 
     Args:
         config: The run's settings.
@@ -86,6 +88,11 @@ class Worker:
         with self._simulator() as simulator:
             both, _ = await repeated(partial(self._groups, simulator, expert, branches, spans))
         return both
+
+    async def episode(self, task: Task, split: str) -> Record:
+        """Let the policy play a task in evaluation; see `play_task`."""
+        agent = self._agent.at_temperature(self._config.eval.temperature)
+        return await play_task(self._config, lambda _: agent, task, split)
 
     async def usage(self) -> dict[str, float]:
         """Return what backend and environments have done so far in this process.

@@ -100,6 +100,23 @@ def test_exploration_gives_the_same_bytes_on_a_cluster_where_a_worker_dies(
     assert killed
 
 
+def test_evaluation_gives_the_same_bytes_on_a_cluster(run, tmp_path, capsys):
+    pytest.importorskip("ray")
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("eval"))
+    where = ("--run", copy, "--agent", "sft")
+    assert hpl("eval", *where, "--name", "here") == 0
+    assert hpl("eval", *where, "--name", "there", "--ray", "local") == 0
+    here, there = (
+        [(copy / "eval" / name / file).read_text() for file in ("episodes.jsonl", "result.json")]
+        for name in ("here", "there")
+    )
+    assert here == there
+    capsys.readouterr()
+    assert hpl("eval", "--run", copy, "--agent", "random", "--ray", "local") == 1
+    assert "'random' has none: leave it out" in capsys.readouterr().err
+
+
 def test_training_again_gives_the_same_weights(run, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy, ignore=shutil.ignore_patterns("train"))

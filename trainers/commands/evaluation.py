@@ -11,7 +11,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from hpl_gym.trainers.commands.names import agent_of, check_name
-from hpl_gym.trainers.commands.options import ConfigOption, RunOption, Settings, settings_of
+from hpl_gym.trainers.commands.options import (
+    ConfigOption,
+    RayOption,
+    RunOption,
+    Settings,
+    settings_of,
+)
 from hpl_gym.trainers.commands.stages import DEFAULT_RUN
 from hpl_gym.trainers.statistics import Rate
 
@@ -29,11 +35,13 @@ def evaluation(
     name: Annotated[str | None, typer.Option(help="What to call the result.")] = None,
     run: RunOption = DEFAULT_RUN,
     config: ConfigOption = None,
+    ray: RayOption = None,
 ) -> None:
     """Evaluate an agent: success rate by task type, with 95 % intervals.
 
     Examples: `hpl eval --agent scripted --run runs/mine`,
-    `hpl eval --agent sft --run runs/mine eval.splits='[valid_seen,valid_unseen]'`
+    `hpl eval --agent sft --run runs/mine eval.splits='[valid_seen,valid_unseen]'`,
+    `hpl eval --agent sft --run runs/mine --ray auto`
     """
     from hpl_gym.trainers.evaluate import evaluate
 
@@ -42,7 +50,7 @@ def evaluation(
     check_name(label)
     who = agent_of(run, agent)
     settings = settings_of(run, config, overrides)
-    result = evaluate(settings, run, who, label)
+    result = evaluate(settings, run, who, label, ray)
     for split, rates in result["splits"].items():
         Console().print(success_table(f"{split}: success", {label: rates}))
     typer.echo(f"Written to {run / 'eval' / label / 'result.json'}")

@@ -24,6 +24,10 @@ ConfigOption = Annotated[
         "Default: the run's own, else quickstart.",
     ),
 ]
+RayOption = Annotated[
+    str | None,
+    typer.Option("--ray", help="Ray cluster: its address, `auto`, or `local` to start one here."),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Argument(metavar="[SECTION.KEY=VALUE]...", help="Settings that override the YAML file."),

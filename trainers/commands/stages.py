@@ -10,7 +10,14 @@ from rich.console import Console
 
 from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.commands.names import check_name
-from hpl_gym.trainers.commands.options import ConfigOption, RunOption, Settings, settings_of, show
+from hpl_gym.trainers.commands.options import (
+    ConfigOption,
+    RayOption,
+    RunOption,
+    Settings,
+    settings_of,
+    show,
+)
 from hpl_gym.trainers.config import Config
 
 DEFAULT_RUN = Path("runs/quickstart")
@@ -59,10 +66,7 @@ def explore(
     overrides: Settings = None,
     run: RunOption = DEFAULT_RUN,
     config: ConfigOption = None,
-    ray: Annotated[
-        str | None,
-        typer.Option(help="Ray cluster: its address, `auto`, or `local` to start one here."),
-    ] = None,
+    ray: RayOption = None,
 ) -> None:
     """Explore with the reference policy from every expert step, and value group ends (stage 1).
 

@@ -200,7 +200,7 @@ def make_jobs(preset: Preset, run: Run, policies: Sequence[str]) -> list[Job]:
     if "rft" in methods:
         add("rft", "rft", "rft", ("experts", "sft"))
     if trained:
-        add("explore", "explore", "explore", ("experts", "sft"), *preset.explore)
+        add("explore", "explore", "explore", ("experts", "sft"), *preset.cluster)
         add("pairs", "pairs", "pairs", ("experts", "explore"))
     before: tuple[str, ...] = ("explore",)
     for name in trained:
@@ -237,6 +237,7 @@ def make_jobs(preset: Preset, run: Run, policies: Sequence[str]) -> list[Job]:
             agent,
             "--name",
             policy,
+            *preset.cluster,
         )
     return list(made.values())
 

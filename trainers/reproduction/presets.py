@@ -64,7 +64,7 @@ class Preset(Section):
         seeds: Trainings of every method, each from its own experts on.
         jobs: Commands at a time; None runs one a core, each on one thread.
         launcher: What starts a training on several GPUs; empty starts it plainly.
-        explore: More options of `hpl explore`.
+        cluster: More options of `hpl explore` and `hpl eval`.
         proposition: How Proposition 1 is measured.
         settings: What differs from the configurations in all experiments.
         experiments: The benchmarks.
@@ -73,7 +73,7 @@ class Preset(Section):
     seeds: int = Field(3, ge=1)
     jobs: int | None = Field(None, ge=1)
     launcher: tuple[str, ...] = ()
-    explore: tuple[str, ...] = ()
+    cluster: tuple[str, ...] = ()
     proposition: PropositionConfig = PropositionConfig()
     settings: dict[str, Any] = Field({})
     experiments: dict[str, Experiment]
