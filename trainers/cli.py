@@ -14,6 +14,7 @@ from hpl_gym.trainers.commands import (
     evaluation,
     play,
     quickstart,
+    report,
     reproduce,
     sql_server,
     stages,
@@ -53,6 +54,7 @@ app.command()(stages.explore)
 app.command()(stages.pairs)
 app.command()(stages.train)
 app.command(name="eval")(evaluation.evaluation)
+app.command()(report.report)
 app.command()(reproduce.reproduce)
 app.add_typer(sql_server.app, name="sql-server")
 

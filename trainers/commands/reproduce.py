@@ -6,18 +6,15 @@ import os
 import shlex
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.commands.options import Settings, check_splits
+from hpl_gym.trainers.commands.report import table_of
 from hpl_gym.trainers.commands.stages import needs_train_extra
-
-if TYPE_CHECKING:
-    from hpl_gym.trainers.reproduction.tables import Sheet
 
 
 def reproduce(
@@ -152,9 +149,9 @@ def reproduce(
     out = Console()
     for name in names:
         for sheet in write_result(name, by_experiment, report, rows[name]):
-            out.print(_table(sheet))
+            out.print(table_of(sheet))
     for one in first:
-        out.print(_table(write_proposition(one, chosen.proposition, report)))
+        out.print(table_of(write_proposition(one, chosen.proposition, report)))
     write_manifests(runs, report)
     for package, versions in mixed_versions(plan).items():
         typer.echo(
@@ -163,12 +160,3 @@ def reproduce(
             "made by one."
         )
     typer.echo(f"Tables, figures and manifests are in {report}, the runs in {run}.")
-
-
-def _table(sheet: Sheet) -> Table:
-    shown = Table(title=sheet.title, caption=sheet.note)
-    for place, column in enumerate(sheet.columns):
-        shown.add_column(column, justify="right" if place else "left", overflow="fold")
-    for row in sheet.rows:
-        shown.add_row(*row)
-    return shown

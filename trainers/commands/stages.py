@@ -21,7 +21,7 @@ from hpl_gym.trainers.commands.options import (
 from hpl_gym.trainers.config import Config
 
 DEFAULT_RUN = Path("runs/quickstart")
-STAGES = ("experts", "sft", "explore", "pairs", "rft", "eval")
+STAGES = ("experts", "sft", "explore", "pairs", "rft", "eval", "report")
 
 
 def experts(

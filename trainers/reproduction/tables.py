@@ -214,7 +214,7 @@ def by_type(title: str, runs: Sequence[Run], split: str, policies: Sequence[str]
         for policy, score in scores.items()
     ]
     heads = [f"{KINDS.get(kind, kind)} ({first.types.count(kind)})" for kind in kinds]
-    note = "Success in per cent, mean and deviation as in Table 1; the number of tasks in brackets."
+    note = "Success in per cent, mean and deviation of the seeds; the number of tasks in brackets."
     return Sheet(title, ("", *heads, f"all ({len(first.tasks)})"), tuple(rows), note)
 
 

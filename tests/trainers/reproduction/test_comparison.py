@@ -1,0 +1,89 @@
+"""A report on runs of one's own."""
+
+import json
+import re
+
+import pytest
+
+from hpl_gym.trainers.config import load_config, save_config
+from tests.command_line import hpl
+
+SPLITS = ["valid_seen", "valid_unseen"]
+
+
+def play(run, name, solved, tasks=20, splits=SPLITS, finished=True):
+    """Write an evaluation in which the first tasks are solved."""
+    if not (run / "config.yaml").is_file():
+        save_config(load_config("quickstart"), run / "config.yaml")
+    folder = run / "eval" / name
+    folder.mkdir(parents=True)
+    manifest = {"finished": finished, "config": {"eval": {"splits": splits}}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    episodes = [
+        {
+            "split": split,
+            "task_id": f"{split}/{task}",
+            "task_type": "look_at_obj_in_light" if task % 2 else "pick_and_place_simple",
+            "success": task < solved,
+            "reward": float(task < solved),
+        }
+        for split in splits
+        for task in range(tasks)
+    ]
+    (folder / "episodes.jsonl").write_text("".join(json.dumps(one) + "\n" for one in episodes))
+
+
+def written(run):
+    return json.loads((run / "report/report.json").read_text())
+
+
+def test_all_evaluations_are_compared_with_sft(tmp_path, capsys):
+    for name, solved in (("ipr", 10), ("sft", 5), ("best", 20)):
+        play(tmp_path, name, solved)
+    play(tmp_path, "begun", 20, finished=False)
+    assert hpl("report", "--run", tmp_path) == 0
+    found = written(tmp_path)
+    results, differences, seen, unseen = found["tables"]
+    assert [row[0] for row in results["rows"]] == ["SFT", "best", "IPR"]
+    assert [row[1] for row in results["rows"]] == ["25.0", "100.0", "50.0"]
+    assert found["differences"]["best"]["valid_seen success"]["mean"] == 75
+    assert found["differences"]["ipr"]["all success"]["low"] > 0
+    assert differences["title"] == "Differences to SFT"
+    assert seen["columns"] == ["", "pick (10)", "look (10)", "all (20)"]
+    assert unseen["title"] == "Success on valid_unseen by type"
+    assert "| SFT | 25.0 | 25.0 | 25.0 |" in (tmp_path / "report/report.md").read_text()
+    assert "Written to" in capsys.readouterr().out
+
+
+def test_several_runs_are_seeds(tmp_path):
+    runs = [tmp_path / "one", tmp_path / "two"]
+    for run, solved in zip(runs, (10, 12), strict=True):
+        play(run, "sft", solved)
+        play(run, "random", 0, splits=SPLITS[:1])
+    play(runs[0], "alone", 20)
+    command = ("report", "--run", runs[0], "--run", runs[1])
+    assert hpl(*command, "--baseline", "random") == 0
+    found = written(runs[0])
+    assert found["tables"][0]["rows"] == [["random", "0.0 ± 0.0"], ["SFT", "55.0 ± 7.1"]]
+    assert found["baseline"] == "random"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--run", "none"], "No evaluation is finished"),
+        (["--agent", "ipr"], "hpl eval --run .* --agent ipr` first"),
+        (["--agent", "sft", "--agent", "few"], "few and sft played different tasks of valid_seen"),
+        (["--agent", "unseen", "--agent", "few"], "no split in common"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, capsys, arguments, text):
+    play(tmp_path, "sft", 5)
+    play(tmp_path, "few", 5, tasks=4, splits=SPLITS[:1])
+    play(tmp_path, "unseen", 5, splits=SPLITS[1:])
+    run = ["--run", tmp_path / "none"] if "none" in arguments else ["--run", tmp_path, *arguments]
+    assert hpl("report", *run) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("Error: ")
+    assert re.search(text, error)
+    assert not (tmp_path / "report").exists()
