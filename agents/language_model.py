@@ -212,14 +212,19 @@ def load_agent(
         from hpl_gym.agents.backends.openai import OpenAIBackend
 
         tokenizer, running = load_tokenizer(folder), OpenAIBackend(str(folder))
-    from transformers import AutoConfig
-
-    model_config = AutoConfig.from_pretrained(str(folder)).get_text_config().to_dict()
-    positions = model_config.get("max_position_embeddings") or _MAX_CONTEXT + max_new_tokens
     return LanguageModelAgent(
         running,
         ChatEncoder(tokenizer, load_prompt(prompt)),
         temperature=temperature,
         max_new_tokens=max_new_tokens,
-        max_context=min(_MAX_CONTEXT, positions - max_new_tokens),
+        max_context=longest_context(folder, max_new_tokens),
     )
+
+
+def longest_context(folder: str | Path, max_new_tokens: int) -> int:
+    """Return the most tokens of a context: 6,000, or what the model has room for before a reply."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(str(folder)).get_text_config().to_dict()
+    positions = config.get("max_position_embeddings") or _MAX_CONTEXT + max_new_tokens
+    return int(min(_MAX_CONTEXT, positions - max_new_tokens))

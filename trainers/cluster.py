@@ -15,7 +15,7 @@ from typing import Any
 
 from hpl_gym.agents.backends.request import Completion, Request, Usage
 from hpl_gym.agents.chat import ChatEncoder, load_prompt
-from hpl_gym.agents.language_model import LanguageModelAgent, load_tokenizer
+from hpl_gym.agents.language_model import LanguageModelAgent, load_tokenizer, longest_context
 from hpl_gym.core import HPLGymError, MissingExtraError, Task
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.worker import Record, Worker, load_policy
@@ -156,7 +156,12 @@ class _Worker:
 
     def __init__(self, config: Config, model: Path, name: str, policy: Any) -> None:
         encoder = ChatEncoder(load_tokenizer(model), load_prompt(config.prompt))
-        agent = LanguageModelAgent(_Remote(policy), encoder, max_new_tokens=config.max_new_tokens)
+        agent = LanguageModelAgent(
+            _Remote(policy),
+            encoder,
+            max_new_tokens=config.max_new_tokens,
+            max_context=longest_context(model, config.max_new_tokens),
+        )
         self._worker = Worker(config, agent, name)
 
     async def branches(self, expert: Record) -> list[Record]:

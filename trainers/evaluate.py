@@ -55,7 +55,7 @@ def evaluate(
         agent: ``random``, ``scripted``, ``informed``, or a language model's folder or hub name.
         name: What to call the result.
         ray: Address of a Ray cluster for a language model, ``auto`` for the one that runs here,
-            ``local`` to start one; None plays in this process. The files are the same.
+            ``local`` to start one; None plays in this process.
 
     Returns:
         ``{"agent", "splits": {split: {"all" | task type: rate with interval}}, "mean_turns"}``.
@@ -65,7 +65,7 @@ def evaluate(
         HPLGymError: The agent is none that a cluster can play.
     """
     is_model = agent != "random" and agent not in SCRIPTED
-    if ray is not None and (not is_model or agent.startswith("openai:")):
+    if ray is not None and (not is_model or agent == "human" or agent.startswith("openai:")):
         raise HPLGymError(
             f"--ray spreads a language model's policy over machines, and {agent!r} has none: leave "
             "it out."
@@ -148,11 +148,13 @@ class _Player:
     def __init__(self, config: Config, agent: str) -> None:
         self._config = config
         make = partial(make_agent, config, agent, temperature=config.eval.temperature)
-        model = None if agent in SCRIPTED else make(None)
-        self._model, self._player = model, lambda env: model or make(env)
+        self._make = make
+        self._model = None if agent in SCRIPTED else make(None)
 
     async def episode(self, task: Task, split: str) -> dict[str, Any]:
-        return await play_task(self._config, self._player, task, split)
+        return await play_task(
+            self._config, lambda env: self._model or self._make(env), task, split
+        )
 
     async def close(self) -> None:
         if isinstance(self._model, LanguageModelAgent):

@@ -288,7 +288,7 @@ def retrace(
         state: Where to begin.
         turns: The turns.
         exact: Whether another observation than the recorded one is an error. Else the recorded one
-            stands: a policy may have asked a server what is never twice the same.
+            stands.
 
     Raises:
         TrajectoryError: An observation differs from the record, or the turn limit is lower.

@@ -43,7 +43,7 @@ def load_policy(config: Config, model: Path) -> LanguageModelAgent:
 
 
 class Worker:
-    """Explores expert trajectories and plays, any number at a time; where changes nothing.
+    """Explores expert trajectories and plays tasks, any number at a time.
 
     Args:
         config: The run's settings.
@@ -151,11 +151,15 @@ class Worker:
         spans: Mapping[str, Sequence[Span]],
     ) -> tuple[list[Record], list[Record]]:
         states = replay(simulator, expert)
+        # A policy may have asked a server what it never says twice.
+        is_live = self._config.env.id == "HPL/InterCodeSQL-v0"
         longest: dict[int, int] = {}
         for start, stop in (span for one in spans.values() for span in one):
             longest[start] = max(longest.get(start, 0), stop - start)
         own = {
-            start: retrace(simulator, states[start], branches[start]["turns"][:length], exact=False)
+            start: retrace(
+                simulator, states[start], branches[start]["turns"][:length], exact=not is_live
+            )
             for start, length in sorted(longest.items())
         }
         same = self._config.explore.temperature == self._config.explore.value_temperature

@@ -53,7 +53,8 @@ def translate(statement: str, database: str) -> str | Result:
     """Return a statement as SQLite writes it, or why it cannot be done."""
     module = sqlglot()
     try:
-        if statement.count("(") > _MOST_NESTED < _nested_types(statement):
+        many = statement.count("(") > _MOST_NESTED
+        if many and _nested_types(statement) > _MOST_NESTED:
             return Result(error="Functions are nested too deeply in the statement")
         parsed = [one for one in module.parse(statement, read="mysql") if one is not None]
     except Exception as error:  # sqlglot stumbles over some malformed statements

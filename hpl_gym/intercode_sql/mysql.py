@@ -71,7 +71,8 @@ class MySQLServer:
                 self.name = f"{'mariadb' if self.maria else 'mysql'} {version.split('-')[0]}"
                 # An agent may take locks too: this one's name it cannot know.
                 run(admin, f"SELECT GET_LOCK('{self._password('lock')}', 300)")
-                drop_stale(admin)
+                with self.admin() as other:
+                    drop_stale(other)
                 load_missing(admin, questions)
                 for name in self.dump:
                     self.make_account(admin, reader(name), name, "SELECT, SHOW VIEW")

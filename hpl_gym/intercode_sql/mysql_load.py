@@ -101,7 +101,7 @@ def _is_part(admin: Any, name: str, statements: tuple[str, ...]) -> bool:
 
 
 def drop(admin: Any, name: str) -> None:
-    """Drop a private copy and its account; what locks it is not waited for."""
+    """Drop a private copy and its account; the connection then waits 2 seconds for any lock."""
     run(admin, "SET SESSION lock_wait_timeout = 2, innodb_lock_wait_timeout = 2")
     run(admin, f"DROP DATABASE IF EXISTS `{name}`")
     run(admin, f"DROP USER IF EXISTS '{name}'@'%'")

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,8 @@ def read_questions(
             f"{questions} asks about databases that {dump} does not have ({', '.join(unknown)}): "
             "name the dump that belongs to it."
         )
+    for statement in chain.from_iterable(known.values()):
+        count_rows(statement)  # those that cannot be read are told before any server has them
     lists = None
     if indices:
         lists = {split: _numbers(path, len(asked)) for split, path in indices.items()}
@@ -241,8 +244,12 @@ def table_of(statement: str) -> str:
 
 
 def count_rows(statement: str) -> int:
-    """Return how many rows a statement of a dump adds."""
-    return len(rows_of(statement)) if statement[:6].upper() == "INSERT" else 0
+    """Return how many rows a statement of a dump adds.
+
+    Raises:
+        DataError: They cannot be read.
+    """
+    return 0 if statement[:6].upper() == "CREATE" else len(rows_of(statement))
 
 
 def _read(path: Path) -> str:

@@ -16,8 +16,7 @@ _LEFT = ("@", ":=", "/*", "_lock", "into", "last_insert_id", "found_rows", "next
 # What is in all statements that tell of those before, even of those that changed nothing.
 _ASKED = ("found_rows", "row_count", "warning_count", "error_count", "last_insert_id")
 _SHOWN = ("warnings", "errors", "count", "profile", "status")
-# A transaction that outlives its connection, and with it the private copy.
-_PREPARED = re.compile(r"\bxa\s+(?:start|begin)\b", re.IGNORECASE)
+_RUN_BY_MYSQL = re.compile(r"/\*M?!\d*(.*?)\*/", re.DOTALL | re.IGNORECASE)
 # Statements that run others, or after which a SELECT can.
 _ROUTINES = re.compile(r"function|execute|prepare|/\*m?!", re.IGNORECASE)
 
@@ -89,7 +88,7 @@ class Session:
         verb = first_word(statement)
         if verb == "USE":
             return log, self._use(statement)
-        if _PREPARED.search(statement):
+        if _outlives(statement):
             return log, Result(error="XA transactions are not available here")
         if not log and verb in _READS:
             result = self._database.read(statement)
@@ -123,7 +122,7 @@ class Session:
         raise AssertionError
 
     def _use(self, statement: str) -> Result:
-        name = _bare(statement).lstrip(" \n\t(")[len("use") :].strip(" \n\t;`")
+        name = _bare(statement).lstrip(" \r\n\t\f\v(")[len("use") :].strip(" \r\n\t\f\v;`")
         if name.lower() == self._database.name.lower():
             return Result()
         return Result(error=f"Access denied for user 'agent'@'localhost' to database '{name}'")
@@ -148,6 +147,14 @@ class Session:
 def _changes_nothing(log: tuple[str, ...], statement: str) -> bool:
     plain = first_word(statement) in _PLAIN and not leaves(statement)
     return plain and not any(map(_ROUTINES.search, log))
+
+
+def _outlives(statement: str) -> bool:
+    """Whether a statement is of a transaction that outlives its connection, and so the copy."""
+    text = _RUN_BY_MYSQL.sub(r" \1 ", statement)
+    word = first_word(text)
+    named = word in {"EXECUTE", "PREPARE"} and re.search(r"\bxa\b", text, re.IGNORECASE)
+    return word == "XA" or bool(named)
 
 
 def leaves(statement: str) -> bool:

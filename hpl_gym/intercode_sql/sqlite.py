@@ -250,17 +250,18 @@ def _build_database(path: Path, statements: tuple[str, ...]) -> None:
     connection.create_collation("mysql", collate)
     with connection:
         for statement in statements:
-            if statement[:6].upper() == "CREATE":
-                tables.append(read_table(statement))
-                connection.execute(tables[-1].sqlite)
-                continue
-            rows = [[_value(one) for one in row] for row in rows_of(statement)]
-            places = ", ".join("?" * len(rows[0]))
             try:
-                connection.executemany(f"INSERT INTO {_target(statement)} VALUES ({places})", rows)
-            except sqlite3.Error as error:
+                if statement[:6].upper() == "CREATE":
+                    tables.append(read_table(statement))
+                    connection.execute(tables[-1].sqlite)
+                    continue
+                rows = [[_value(one) for one in row] for row in rows_of(statement)]
+                places = ", ".join("?" * len(rows[0]))
+                insert = f"INSERT INTO {_target(statement)} VALUES ({places})"
+                connection.executemany(insert, rows)
+            except (sqlite3.Error, OverflowError) as error:
                 raise DataError(
-                    f"The dump has rows that do not fit their table ({error}): {statement[:80]!r}."
+                    f"The dump has a statement that SQLite cannot do ({error}): {statement[:80]!r}."
                 ) from error
     connection.close()
     path.with_suffix(".json").write_text(

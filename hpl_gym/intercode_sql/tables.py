@@ -100,7 +100,7 @@ def _default(constraint: Any) -> tuple[str | None, str]:
 
 
 def _affinity(kind: str) -> str:
-    if re.match(r"(tiny|small|medium|big)?int", kind):
+    if re.match(r"(tiny|small|medium|big)?int|bool", kind):
         return "INTEGER"
     if kind.startswith(("decimal", "double", "float", "real", "numeric")):
         return "REAL"

@@ -25,7 +25,8 @@ def report(
         typer.Option(help="Name of an evaluation; may be repeated. Default: all finished ones."),
     ] = None,
     baseline: Annotated[
-        str | None, typer.Option(help="What the others are compared with. Default: sft.")
+        str | None,
+        typer.Option(help="What the others are compared with. Default: sft, else the first."),
     ] = None,
 ) -> None:
     """Compare the agents that `hpl eval` played: results, paired differences, task types.

@@ -23,6 +23,12 @@ from hpl_gym.trainers.reproduction.tables import (
     results,
 )
 
+_NAMES = {
+    "HPL/ALFWorld-v0": "alfworld",
+    "HPL/WebShop-v0": "webshop",
+    "HPL/InterCodeSQL-v0": "intercode-sql",
+}
+
 
 def compare(
     folders: Sequence[Path], agents: Sequence[str] = (), baseline: str | None = None
@@ -56,8 +62,10 @@ def compare(
         for folder in folders
         for agent in agents
     ]
+    _refuse_other_games([one["config"] for one in manifests])
     splits = _shared([one["config"]["eval"]["splits"] for one in manifests])
-    runs = [_run(folder, number, splits) for number, folder in enumerate(folders)]
+    runs = [_run(folder, splits) for folder in folders]
+    _refuse_other_settings(runs)
     for split in splits:
         tasks = {one: read_scores(runs, one, split).tasks for one in agents}
         if other := next((one for one in agents if tasks[one] != tasks[baseline]), None):
@@ -102,9 +110,36 @@ def _shared(splits: Sequence[Sequence[str]]) -> list[str]:
     return shared
 
 
-def _run(folder: Path, seed: int, splits: Sequence[str]) -> Run:
+def _refuse_other_games(settings: Sequence[dict[str, Any]]) -> None:
+    """Refuse evaluations that differ in how the games are played."""
+    for part in ("env", "eval", "env_backend"):
+        own = [
+            {key: value for key, value in one[part].items() if key not in {"splits", "count"}}
+            if isinstance(one[part], dict)
+            else one[part]
+            for one in settings
+        ]
+        if any(one != own[0] for one in own):
+            raise HPLGymError(
+                f"These evaluations have different settings of {part}: evaluate with the same, or "
+                "say which to compare (--agent, --baseline)."
+            )
+
+
+def _refuse_other_settings(runs: Sequence[Run]) -> None:
+    """Refuse runs that are no repetitions of each other."""
+    seeds = [run.seed for run in runs]
+    same = [run.config.model_dump() | {"seed": None} for run in runs]
+    if len(set(seeds)) < len(seeds) or any(one != same[0] for one in same):
+        raise HPLGymError(
+            "Several runs are taken for repetitions with different seeds, and these have the same "
+            "seed or differ in other settings too: report on each by itself, or evaluate their "
+            "policies in one run (hpl eval --agent OTHER/train/model --name NAME)."
+        )
+
+
+def _run(folder: Path, splits: Sequence[str]) -> Run:
     config = load_config(folder / "config.yaml")
     evaluated = config.eval.model_copy(update={"splits": tuple(splits)})
     config = config.model_copy(update={"eval": evaluated})
-    name = config.env.id.removeprefix("HPL/").partition("-v")[0].lower()
-    return Run(name, seed, folder, config, (), {})
+    return Run(_NAMES[config.env.id], config.seed, folder, config, (), {})

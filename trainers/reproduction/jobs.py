@@ -108,7 +108,8 @@ def make_runs(
             config = preset.config(experiment, seed, overrides)
             world = {"version": version("hpl-gym"), "backend": _backend(config, dry)}
             world |= _contents(config)
-            same = _digest(config.model_dump(mode="json") | {"seed": None} | world)
+            settings = config.model_dump(mode="json") | {"seed": None}
+            same = _digest({"settings": settings, "world": world})
             folder = root / f"{experiment}-{same[:8]}" / f"seed-{seed}"
             runs.append(Run(experiment, seed, folder, config, tuple(overrides), world))
     return runs
@@ -177,14 +178,16 @@ def make_jobs(preset: Preset, run: Run, policies: Sequence[str]) -> list[Job]:
         config: Config = run.config,
     ) -> None:
         values = config.model_dump(mode="json")
+        parts = _parts(stage, values)
+        world = {"version", "backend", *parts, *(("model",) if stage == "sft" else ())}
         key = _digest(
             {
                 "stage": stage,
-                "settings": {part: _decisive(values[part]) for part in _parts(stage, values)},
+                "settings": {part: _decisive(values[part]) for part in parts},
                 "inputs": [made[one].key for one in inputs],
                 "name": name,
             }
-            | dict(run.world)
+            | {what: held for what, held in run.world.items() if what in world}
         )
         made[name] = Job(
             f"{run.experiment} {run.seed} {name}",

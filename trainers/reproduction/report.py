@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -142,7 +143,8 @@ def write_proposition(run: Run, settings: PropositionConfig, folder: Path) -> Sh
     name = f"proposition-1-{run.experiment}"
     figures.save(figures.trade_off(found), folder / f"{name}.svg")
     (folder / f"{name}.md").write_text(sheet.markdown(), encoding="utf-8")
-    write_json(folder / f"{name}.json", {"run": str(run.folder), "outcomes": str(rolled)} | found)
+    places = {"run": str(run.folder), "outcomes": os.path.relpath(rolled / "outcomes.jsonl")}
+    write_json(folder / f"{name}.json", places | found)
     _copy_manifest(rolled, _manifests(folder, run))
     return sheet
 
@@ -152,7 +154,8 @@ def write_manifests(runs: Iterable[Run], folder: Path) -> None:
     for run in runs:
         target = _manifests(folder, run)
         for stage in run.folder.glob("*/"):
-            _copy_manifest(stage, target)
+            if not stage.name.startswith("proposition-"):  # has its own settings
+                _copy_manifest(stage, target)
         for stage in run.folder.glob("eval/*/"):
             _copy_manifest(stage, target / "eval")
         target.mkdir(parents=True, exist_ok=True)

@@ -195,7 +195,8 @@ class _Processes:
             shown = shlex.join(("hpl", *job.command))
             why = last.removeprefix("Error: ") or f"exit status {status}"
             if status < 0:
-                why = f"it was ended by {signal.Signals(-status).name}, as when memory is short"
+                why = f"it was ended by {signal.Signals(-status).name}"
+                why += ", as when memory is short" if status == -signal.SIGKILL else ""
             raise HPLGymError(
                 f"`{shown}` failed ({why}): mend that and run the same command again; {log} has "
                 "all it said."

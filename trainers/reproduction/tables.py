@@ -30,7 +30,7 @@ LABELS = {
     "static": "static",
     "length-only": "length only",
     "difficulty-only": "difficulty only",
-    **{f"{MAIN}-phase-{phase}": f"phase {phase}" for phase in (1, 2)},
+    **{f"{MAIN}-phase-{phase}": f"phase {phase}" for phase in (1, 2, 3)},
     "no-bc": "without L_BC",
     "no-trajectory": "without L_traj-DPO",
     "no-step": "without L_step-DPO",
@@ -214,7 +214,8 @@ def by_type(title: str, runs: Sequence[Run], split: str, policies: Sequence[str]
         for policy, score in scores.items()
     ]
     heads = [f"{KINDS.get(kind, kind)} ({first.types.count(kind)})" for kind in kinds]
-    note = "Success in per cent, mean and deviation of the seeds; the number of tasks in brackets."
+    spread = ", mean and deviation of the seeds" if len(runs) > 1 else ""
+    note = f"Success in per cent{spread}; the number of tasks in brackets."
     return Sheet(title, ("", *heads, f"all ({len(first.tasks)})"), tuple(rows), note)
 
 

@@ -282,10 +282,18 @@ def test_a_value_that_cannot_be_read_is_named(tmp_path, value):
         gymnasium.make("HPL/InterCodeSQL-v0", data=folder, server="sqlite")
 
 
-def test_rows_that_do_not_fit_their_table_are_named(tmp_path):
-    dump = "CREATE DATABASE d; USE d; CREATE TABLE t (a int); INSERT INTO t VALUES (1), (2, 3);"
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO t VALUES (1), (2, 3)",
+        "INSERT INTO t VALUES (18446744073709551615)",
+        "CREATE TABLE t (a int)",
+    ],
+)
+def test_what_sqlite_cannot_do_is_named(tmp_path, statement):
+    dump = f"CREATE DATABASE d; USE d; CREATE TABLE t (a int); {statement};"
     folder = write(tmp_path, dump, [{"db": "d", "query": "?", "gold": "SELECT 1"}])
-    with pytest.raises(DataError, match="do not fit their table"):
+    with pytest.raises(DataError, match="a statement that SQLite cannot do"):
         gymnasium.make("HPL/InterCodeSQL-v0", data=folder, server="sqlite")
 
 

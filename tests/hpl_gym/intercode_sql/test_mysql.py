@@ -82,10 +82,16 @@ def test_nothing_is_left_of_a_copy(mysql):
 def test_a_transaction_cannot_outlive_its_episode(mysql):
     session = mysql.session(LIBRARY)
     log, _ = session.run((), "CREATE TABLE zz (a int)")
-    for statement in ("XA START 'a'", 'EXECUTE IMMEDIATE "xa  begin 0x61"'):
+    for statement in (
+        "XA START 'a'",
+        "XA/**/BEGIN 'a'",
+        "/*!XA*/ START 'a'",
+        'EXECUTE IMMEDIATE "xa  begin 0x61"',
+    ):
         after, result = session.run(log, statement)
         assert after == log
         assert "not available" in result.error
+    assert session.run(log, "SELECT 'the xa start'")[1].text == "[('the xa start',)]"
     session.close()
     with mysql.admin() as admin:
         assert run(admin, "XA RECOVER") == []

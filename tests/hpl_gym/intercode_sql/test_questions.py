@@ -46,12 +46,14 @@ def test_rows_are_read_however_they_are_laid_out(blank):
         "INSERT INTO t VALUES (1) ON DUPLICATE KEY UPDATE a = 2",
     ],
 )
-def test_no_row_is_left_out_in_silence(insert):
+def test_no_row_is_left_out_in_silence(tmp_path, insert):
     dump = f"CREATE DATABASE d; USE d; CREATE TABLE IF NOT EXISTS t (a int); {insert};"
     table, rows = split_dump(dump)["d"]
     assert table_of(table) == "t"
     with pytest.raises(DataError, match="rows that cannot be read"):
         rows_of(rows)
+    with pytest.raises(DataError, match="rows that cannot be read"):
+        read(write(tmp_path, dump, [{"db": "d", "query": "?", "gold": "SELECT 1"}]))
 
 
 def test_comments_and_semicolons_in_texts():

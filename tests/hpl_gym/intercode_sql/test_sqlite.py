@@ -1,7 +1,5 @@
 """What only SQLite has: its own clock and chance."""
 
-import time
-
 import pytest
 
 from tests.hpl_gym.intercode_sql.library import LIBRARY
@@ -26,16 +24,14 @@ def test_it_is_always_the_same_time(sqlite, look, text):
     assert sqlite.session(LIBRARY).run((), look)[1].text == text
 
 
-def test_calls_in_one_another_take_no_time(sqlite):
+def test_calls_in_one_another_have_a_limit(sqlite):
     session = sqlite.session(LIBRARY)
-    began = time.monotonic()
     for name in ("DATE", "CHAR", "TIME"):
         few, many = (f"SELECT {f'{name}(' * count}NULL{')' * count}" for count in (3, 40))
         assert not session.run((), few)[1].error
         assert "nested too deeply" in session.run((), many)[1].error
     plain = f"SELECT {'ABS(' * 20}1{')' * 20}, {'(' * 20}DATE('2020-01-02'){')' * 20}"
     assert session.run((), plain)[1].text == "[(1, '2020-01-02')]"
-    assert time.monotonic() - began < 2
 
 
 def test_nothing_is_drawn(sqlite):

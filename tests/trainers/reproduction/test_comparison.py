@@ -11,13 +11,18 @@ from tests.command_line import hpl
 SPLITS = ["valid_seen", "valid_unseen"]
 
 
-def play(run, name, solved, tasks=20, splits=SPLITS, finished=True):
+def play(run, name, solved, tasks=20, splits=SPLITS, finished=True, settings=(), turns=30):
     """Write an evaluation in which the first tasks are solved."""
     if not (run / "config.yaml").is_file():
-        save_config(load_config("quickstart"), run / "config.yaml")
+        save_config(load_config("quickstart", list(settings)), run / "config.yaml")
     folder = run / "eval" / name
     folder.mkdir(parents=True)
-    manifest = {"finished": finished, "config": {"eval": {"splits": splits}}}
+    config = {
+        "eval": {"splits": splits, "count": tasks, "temperature": 0},
+        "env": {"max_turns": turns},
+        "env_backend": "native",
+    }
+    manifest = {"finished": finished, "config": config}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     episodes = [
         {
@@ -57,8 +62,8 @@ def test_all_evaluations_are_compared_with_sft(tmp_path, capsys):
 
 def test_several_runs_are_seeds(tmp_path):
     runs = [tmp_path / "one", tmp_path / "two"]
-    for run, solved in zip(runs, (10, 12), strict=True):
-        play(run, "sft", solved)
+    for seed, (run, solved) in enumerate(zip(runs, (10, 12), strict=True)):
+        play(run, "sft", solved, settings=[f"seed={seed}"])
         play(run, "random", 0, splits=SPLITS[:1])
     play(runs[0], "alone", 20)
     command = ("report", "--run", runs[0], "--run", runs[1])
@@ -71,9 +76,12 @@ def test_several_runs_are_seeds(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
+        (["--agent", "longer"], "different settings of env"),
+        (["--run", "same"], "have the same seed or differ"),
+        (["--run", "other"], "have the same seed or differ"),
         (["--run", "none"], "No evaluation is finished"),
         (["--agent", "ipr"], "hpl eval --run .* --agent ipr` first"),
-        (["--agent", "sft", "--agent", "few"], "few and sft played different tasks of valid_seen"),
+        (["--agent", "few"], "few and sft played different tasks of valid_seen"),
         (["--agent", "unseen", "--agent", "few"], "no split in common"),
     ],
 )
@@ -81,8 +89,12 @@ def test_mistakes_are_named(tmp_path, capsys, arguments, text):
     play(tmp_path, "sft", 5)
     play(tmp_path, "few", 5, tasks=4, splits=SPLITS[:1])
     play(tmp_path, "unseen", 5, splits=SPLITS[1:])
-    run = ["--run", tmp_path / "none"] if "none" in arguments else ["--run", tmp_path, *arguments]
-    assert hpl("report", *run) == 1
+    play(tmp_path, "longer", 5, turns=40)
+    play(tmp_path / "same", "sft", 5)
+    play(tmp_path / "other", "sft", 5, settings=["seed=1", "train.lr=0.5"])
+    where = [tmp_path / one if one in {"none", "same", "other"} else one for one in arguments]
+    where = where if "none" in arguments else ["--agent", "sft", "--run", tmp_path, *where]
+    assert hpl("report", *where) == 1
     error = capsys.readouterr().err
     assert error.startswith("Error: ")
     assert re.search(text, error)

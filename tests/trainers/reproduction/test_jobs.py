@@ -120,9 +120,25 @@ def test_what_files_hold_decides(tmp_path):
         prompt.write_text(text)
         runs = make_runs(MINI, tmp_path, ["alfworld"], [0], [f"prompt={prompt}"])
         keys.append([(job.key, job.folder) for job in make_jobs(MINI, runs[0], ["sft"])])
-    for first, second in zip(*keys, strict=True):
-        assert first[0] != second[0]
-        assert first[1] != second[1]
+    experts, *others = zip(*keys, strict=True)
+    assert experts[0][0] == experts[1][0]  # scripted, they read no prompt
+    assert all(first[0] != second[0] for first, second in others)
+    assert all(first[1] != second[1] for first, second in (experts, *others))
+
+
+def test_settings_that_differ_have_different_folders(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.md").write_text("Play.")
+    found = [
+        make_runs(MINI, tmp_path, ["alfworld"], [0], settings)[0].folder
+        for settings in (
+            [],
+            ["backend=openai"],
+            [f"prompt={tmp_path / 'one.md'}"],
+            [f"prompt={tmp_path / 'two.md'}"],
+        )
+    ]
+    assert len(set(found)) == 4
 
 
 def test_a_model_whose_weights_change_is_trained_anew_elsewhere(tmp_path):
@@ -130,7 +146,8 @@ def test_a_model_whose_weights_change_is_trained_anew_elsewhere(tmp_path):
     model.mkdir()
     for weights in (b"one", b"two"):
         (model / "model.safetensors").write_bytes(weights)
-        assert reproduce(tmp_path, policies=["sft"], overrides=[f"sft.model={model}"]) == 3
+        reproduce(tmp_path, policies=["sft"], overrides=[f"sft.model={model}"])
+    assert [line.split()[1] for line in order(tmp_path)] == ["experts", *["sft", "eval"] * 2]
     assert len(list(tmp_path.glob("*/seed-0/sft"))) == 2
 
 
@@ -291,28 +308,30 @@ def test_the_paper_preset_has_teacher_cluster_and_either_model(tmp_path):
 
 
 def test_mistakes_are_one_sentence(tmp_path, capsys):
-    for arguments in (
-        ["--table", "3"],
-        ["--env", "chess"],
-        ["train.beta=none"],
-        ["train.betta=1"],
-        ["train.epochs=2", "--env", "alfworld"],
-        ["seed=5", "--env", "alfworld"],
-        ["--method", "eto-phase-1", "--table", "1", "--env", "alfworld"],
-        ["--method", "ipr", "--figure", "4", "--env", "alfworld"],
-        ["--method", "ipr", "--proposition", "--env", "alfworld"],
-        ["--method", "ipr", "--table", "1", "--env", "alfworld", "train={epochs: 2}"],
-        ["--method", "ipr", "--table", "1", "--env", "alfworld", "train.epochs =2"],
-        ["--figure", "4", "--env", "alfworld", "train.curriculum=static"],
-        ["--figure", "4", "--env", "alfworld", "train.group=0"],
-        ["--table", "6", "--env", "webshop"],
-        ["--table", "2", "--env", "alfworld", "explore.segmenters=[fixed-n]"],
-        ["--table", "1", "--env", "alfworld", "eval.splits=[valid_sen]"],
-        ["--table", "7", "--env", "alfworld", "eval.splits=[valid_seen]"],
+    for text, *arguments in (
+        ("no table 3", "--table", "3"),
+        ("no experiment 'chess'", "--env", "chess"),
+        ("train.beta", "train.beta=none"),
+        ("betta", "train.betta=1"),
+        ("train.epochs is what method", "train.epochs=2"),
+        ("train is what method ipr", "--method", "ipr", "--table", "1", "train={epochs: 2}"),
+        ("train.epochs is what method", "--method", "ipr", "--table", "1", "train.epochs =2"),
+        ("choose how many by --seeds", "seed=5"),
+        ("no policy 'eto-phase-1'", "--method", "eto-phase-1", "--table", "1"),
+        ("--method chooses the rows", "--method", "ipr", "--figure", "4"),
+        ("--method chooses the rows", "--method", "ipr", "--proposition"),
+        ("have one phase", "--figure", "4", "train.curriculum=static"),
+        ("have one phase", "--figure", "4", "train.group=0"),
+        ("There is no table 6 of webshop", "--table", "6", "--env", "webshop"),
+        ("explore.segmenters", "--table", "2", "explore.segmenters=[fixed-n]"),
+        ("valid_sen", "--table", "1", "eval.splits=[valid_sen]"),
+        ("no table 7", "--table", "7", "eval.splits=[valid_seen]"),
     ):
-        assert hpl("reproduce", "--run", tmp_path / "none", *arguments) == 1
+        where = () if "--env" in arguments else ("--env", "alfworld")
+        assert hpl("reproduce", "--run", tmp_path / "none", *arguments, *where) == 1
         error = capsys.readouterr().err
         assert error.startswith("Error: ")
+        assert text in error
         assert "Traceback" not in error
     assert not list((tmp_path / "none").glob("*/seed-0"))
     with pytest.raises(ConfigError):
