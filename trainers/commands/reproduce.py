@@ -72,6 +72,8 @@ def reproduce(
     `hpl reproduce --proposition --env alfworld`, `hpl reproduce --preset paper --dry-run`
     """
     needs_train_extra("matplotlib")
+    import torch
+
     from hpl_gym.trainers.reproduction.jobs import by_stage, make_jobs, make_runs, write_settings
     from hpl_gym.trainers.reproduction.presets import RESULTS, load_preset
     from hpl_gym.trainers.reproduction.report import (
@@ -150,6 +152,8 @@ def reproduce(
     for name in names:
         for sheet in write_result(name, by_experiment, report, rows[name]):
             out.print(table_of(sheet))
+    if first and on_cpu:
+        torch.set_num_threads(1)  # as the commands have
     for one in first:
         out.print(table_of(write_proposition(one, chosen.proposition, report)))
     write_manifests(runs, report)
