@@ -1,7 +1,8 @@
 """Exploration and evaluation on a Ray cluster: workers with environments talk to the policies.
 
-The units of work are those of one process, and a reply depends on its request alone, so the files
-are the same. A worker or policy that dies is started again, and what it was doing is done again.
+The units of work are those of one process. Where a reply depends on its request alone, as on a CPU,
+the files are the same. A worker or policy that dies is started again, and what it was doing is done
+again.
 """
 
 from __future__ import annotations
