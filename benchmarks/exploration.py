@@ -33,7 +33,7 @@ from hpl_gym.trainers import explore as exploration
 from hpl_gym.trainers.config import Config, load_config
 from hpl_gym.trainers.experts import clean_experts
 from hpl_gym.trainers.records import read_records
-from hpl_gym.trainers.rollout import choose
+from hpl_gym.trainers.work import choose
 from hpl_gym.trainers.worker import load_policy
 
 ALL = ("fixed-n", "fixed-k", "uncertainty", "semantic", "single")

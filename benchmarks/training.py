@@ -40,8 +40,8 @@ from hpl_gym.trainers.losses import bc_loss, dpo_loss, dpo_margins
 from hpl_gym.trainers.packing import Tree, pack
 from hpl_gym.trainers.plan import Item, Packs, Step
 from hpl_gym.trainers.reference import pair_items, pair_records
-from hpl_gym.trainers.rollout import to_conversation
 from hpl_gym.trainers.scorer import score_trees
+from hpl_gym.trainers.trajectory import to_conversation
 from hpl_gym.trainers.tree_trainer import TreeTrainer
 
 SIZES = {  # width, inner width, layers, heads, key heads: Qwen2.5's

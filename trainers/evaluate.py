@@ -18,18 +18,12 @@ from hpl_gym.core import HPLGymError, Task, TextEnv
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.progress import bar
 from hpl_gym.trainers.records import Stage, digest, read_records, write_json
-from hpl_gym.trainers.rollout import (
-    Simulator,
-    State,
-    choose,
-    in_order,
-    repeated,
-    rollout,
-    to_record,
-)
+from hpl_gym.trainers.rollout import Simulator, State, rollout
 from hpl_gym.trainers.sections import decisive
 from hpl_gym.trainers.statistics import summarize
+from hpl_gym.trainers.trajectory import to_record
 from hpl_gym.trainers.value import stream
+from hpl_gym.trainers.work import choose, in_order, repeated
 
 SCRIPTED: dict[str, Literal["search", "informed"]] = {"scripted": "search", "informed": "informed"}
 

@@ -26,9 +26,9 @@ from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.experts import clean_experts
 from hpl_gym.trainers.progress import bar
 from hpl_gym.trainers.records import Stage, digest, finished_manifest, read_records
-from hpl_gym.trainers.rollout import choose, in_order
 from hpl_gym.trainers.sections import decisive
 from hpl_gym.trainers.segmenters import segment_all
+from hpl_gym.trainers.work import choose, in_order
 from hpl_gym.trainers.worker import Record, Worker, load_policy
 
 

@@ -37,9 +37,9 @@ from hpl_gym.trainers.processes import open_stage, processes
 from hpl_gym.trainers.progress import display
 from hpl_gym.trainers.records import digest, finished_manifest, read_records
 from hpl_gym.trainers.reference import pair_items, pair_records, with_references
-from hpl_gym.trainers.rollout import to_conversation
 from hpl_gym.trainers.scorer import score_trees
 from hpl_gym.trainers.sections import decisive
+from hpl_gym.trainers.trajectory import to_conversation
 
 
 def train(config: Config, run: Path, name: str = "train") -> dict[str, Any]:

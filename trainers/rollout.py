@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Self, TypeVar
+from collections.abc import Awaitable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 from hpl_gym.agents.agent import Agent, Reply
-from hpl_gym.core import EnvironmentFaultError, HPLGymError, Snapshot, Task, TextEnv
+from hpl_gym.core import Snapshot, Task, TextEnv
 from hpl_gym.wrappers.react import parse_reply
 from hpl_gym.wrappers.transcript import Conversation
-
-T = TypeVar("T")
-R = TypeVar("R")
-
-
-class TrajectoryError(HPLGymError):
-    """A recorded trajectory does not replay in this environment."""
 
 
 @dataclass(frozen=True)
@@ -203,120 +194,6 @@ def until_met(states: Sequence[State], others: Container[str]) -> Sequence[State
     return states[1:]
 
 
-async def repeated(
-    episode: Callable[[], Awaitable[R]], *, times: int = 3, pause: float = 2.0
-) -> tuple[R, int]:
-    """Play an episode, and again where the environment failed and not the agent.
-
-    Args:
-        episode: Plays it from its start.
-        times: How often it may fail in this way before the error is raised.
-        pause: Seconds to wait after a fault.
-
-    Returns:
-        What the episode returned, and the number of faults before.
-
-    Raises:
-        EnvironmentFaultError: It failed every time.
-    """
-    for faults in range(times - 1):
-        try:
-            return await episode(), faults
-        except EnvironmentFaultError:
-            await asyncio.sleep(pause)
-    return await episode(), times - 1
-
-
-def to_record(states: list[State], **extra: Any) -> dict[str, Any]:
-    """Return the trajectory through `states` (from a first state on) as a record."""
-    last = states[-1]
-    conversation = last.conversation
-    return {
-        **extra,
-        "task_id": conversation.task_id,
-        "task_type": conversation.task_type,
-        "instruction": conversation.instruction,
-        "observation": conversation.observation,
-        "turns": [turn_record(state.conversation) for state in states[1:]],
-        "snapshots": [state.snapshot.digest[:16] for state in states],
-        "reward": last.reward,
-        "success": last.success,
-    }
-
-
-def turn_record(conversation: Conversation) -> dict[str, Any]:
-    """Return the last turn of `conversation` as a record."""
-    turn = conversation.turns[-1]
-    record: dict[str, Any] = {"reply": turn.reply, "observation": turn.observation}
-    if turn.token_ids:
-        record["token_ids"] = list(turn.token_ids)
-    return record
-
-
-def to_conversation(record: dict[str, Any], env_id: str) -> Conversation:
-    """Return the conversation that a trajectory record holds."""
-    conversation = Conversation(
-        env_id,
-        record["task_id"],
-        record["task_type"],
-        record["instruction"],
-        record["observation"],
-    )
-    for turn in record["turns"]:
-        conversation = conversation.add(
-            turn["reply"], turn["observation"], tuple(turn.get("token_ids", ()))
-        )
-    return conversation
-
-
-def replay(simulator: Simulator, record: dict[str, Any]) -> list[State]:
-    """Return the states along a recorded trajectory.
-
-    Raises:
-        TrajectoryError: An observation differs from the record.
-    """
-    return retrace(simulator, simulator.start(record["task_id"]), record["turns"])
-
-
-def retrace(
-    simulator: Simulator, state: State, turns: Sequence[dict[str, Any]], *, exact: bool = True
-) -> list[State]:
-    """Return the states along recorded turns, `state` first.
-
-    Args:
-        simulator: A simulator of the state's task.
-        state: Where to begin.
-        turns: The turns.
-        exact: Whether another observation than the recorded one is an error. Else the recorded one
-            stands.
-
-    Raises:
-        TrajectoryError: An observation differs from the record, or the turn limit is lower.
-    """
-    states = [state]
-    for turn in turns:
-        if states[-1].over:
-            raise TrajectoryError(
-                f"A trajectory of {state.conversation.task_id} has {len(turns)} turns more than "
-                "this run plays: raise env.max_turns to what it was recorded with."
-            )
-        reply = Reply(turn["reply"], tuple(turn.get("token_ids", ())))
-        before = states[-1].conversation
-        states.append(simulator.step(states[-1], reply))
-        last = states[-1].conversation
-        if last.turns[-1].observation == turn["observation"]:
-            continue
-        if exact:
-            raise TrajectoryError(
-                f"Turn {len(last.turns)} of a trajectory of {last.task_id} gives another "
-                "observation here than in the record: its games, dialect or server are not this "
-                "run's."
-            )
-        seen = before.add(reply.text, turn["observation"], reply.token_ids, last.admissible)
-        states[-1] = replace(states[-1], conversation=seen)
-    return states
-
-
 def cost(states: Iterable[State]) -> dict[str, int]:
     """Return what it took to reach states: model calls, tokens in and out, environment steps."""
     replies = [state.reply for state in states if state.reply is not None]
@@ -326,45 +203,3 @@ def cost(states: Iterable[State]) -> dict[str, int]:
         "tokens_out": sum(len(reply.token_ids) for reply in replies),
         "env_steps": len(replies),
     }
-
-
-def choose(items: Sequence[T], count: int | None) -> list[T]:
-    """Return `count` of the items (None: all), always the same ones, in their order.
-
-    They are drawn over the whole sequence, since benchmarks list their tasks by type.
-    """
-    if count is None or count >= len(items):
-        return list(items)
-    places = random.Random(0).sample(range(len(items)), count)
-    return [items[place] for place in sorted(places)]
-
-
-async def in_order(
-    items: Iterable[T],
-    work: Callable[[T], Awaitable[R]],
-    done: Callable[[T, R], None],
-    concurrency: int,
-) -> None:
-    """Work on many items at a time and hand over the results in the items' order.
-
-    Args:
-        items: What to work on.
-        work: The coroutine of one item.
-        done: Called with each item and its result, in the order of `items`.
-        concurrency: Most items under work at a time.
-    """
-    free = asyncio.Semaphore(concurrency)
-
-    async def gated(item: T) -> R:
-        async with free:
-            return await work(item)
-
-    tasks = deque((item, asyncio.ensure_future(gated(item))) for item in items)
-    try:
-        while tasks:
-            item, task = tasks[0]
-            done(item, await task)
-            tasks.popleft()  # and with it its result
-    finally:
-        for _, task in tasks:
-            task.cancel()

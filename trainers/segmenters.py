@@ -9,10 +9,10 @@ from typing import Any
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.progress import bar
 from hpl_gym.trainers.records import Stage, read_records
-from hpl_gym.trainers.rollout import in_order
 from hpl_gym.trainers.segment import Span, entropy_threshold, fixed_k, fixed_n, uncertainty
 from hpl_gym.trainers.semantic import Cache, segment
 from hpl_gym.trainers.subtasks import subtasks
+from hpl_gym.trainers.work import in_order
 
 Record = dict[str, Any]
 

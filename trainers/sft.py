@@ -25,9 +25,9 @@ from hpl_gym.trainers.optimizer import MuonAdamW
 from hpl_gym.trainers.plan import Item, clone_plan, fits
 from hpl_gym.trainers.processes import open_stage, processes
 from hpl_gym.trainers.records import Stage, digest, finished_manifest, read_records
-from hpl_gym.trainers.rollout import to_conversation
 from hpl_gym.trainers.sections import SftConfig, TuningConfig, decisive
 from hpl_gym.trainers.tiny import make_model, train_tokenizer
+from hpl_gym.trainers.trajectory import to_conversation
 
 Load = Callable[[], PreTrainedModel]
 

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from hpl_gym.trainers.cluster import Cluster
 from hpl_gym.trainers.config import load_config
 from hpl_gym.trainers.records import read_records
-from hpl_gym.trainers.rollout import Simulator, replay
+from hpl_gym.trainers.rollout import Simulator
+from hpl_gym.trainers.trajectory import replay
 from tests.command_line import hpl
 
 

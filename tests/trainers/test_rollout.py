@@ -1,26 +1,14 @@
 import asyncio
 import gc
-import weakref
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hpl_gym.agents.agent import Reply
 from hpl_gym.trainers.experts import Slipping
-from hpl_gym.trainers.rollout import (
-    Simulator,
-    TrajectoryError,
-    choose,
-    in_order,
-    replay,
-    retrace,
-    rollout,
-    rollouts,
-    to_conversation,
-    to_record,
-)
+from hpl_gym.trainers.rollout import Simulator, rollout, rollouts
+from hpl_gym.trainers.trajectory import TrajectoryError, replay, retrace, to_conversation, to_record
 from hpl_gym.trainers.value import Values
+from hpl_gym.trainers.work import in_order
 from tests.language import conversation
 from tests.toy import ToyEnv
 
@@ -127,25 +115,6 @@ def test_a_simulator_closes_its_environment(monkeypatch):
     assert closed == [simulator.env]
 
 
-def test_in_order_forgets_what_it_has_handed_over():
-    class Result:
-        pass
-
-    there = weakref.WeakSet()
-
-    async def work(item):
-        await asyncio.sleep(0)
-        result = Result()
-        there.add(result)
-        return result
-
-    most = []
-    asyncio.run(in_order(range(50), work, lambda *_: most.append(len(there)), 4))
-    gc.collect()
-    assert len(most) == 50
-    assert most[-1] <= 6
-
-
 def test_values_are_means_and_each_history_is_rolled_out_once():
     simulator, states = play(HARD)
     agent = Chancer(HARD)
@@ -207,32 +176,6 @@ def test_slips_are_wrong_and_noted():
     assert seen.count(right) < 50  # a name can be drawn in its own place
 
 
-@given(items=st.lists(st.integers(), max_size=30), count=st.none() | st.integers(1, 40))
-def test_choose_keeps_order_and_never_varies(items, count):
-    chosen = choose(items, count)
-    assert chosen == choose(items, count)
-    assert len(chosen) == min(len(items), len(items) if count is None else count)
-    rest = iter(items)
-    assert all(any(one == other for other in rest) for one in chosen)
-
-
-def test_in_order_hands_over_in_order_and_keeps_to_the_limit():
-    running, most, handed = 0, 0, []
-
-    async def work(item):
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        for _ in range(item % 5):
-            await asyncio.sleep(0)
-        running -= 1
-        return item * 2
-
-    asyncio.run(in_order(range(20), work, lambda item, out: handed.append((item, out)), 4))
-    assert handed == [(item, item * 2) for item in range(20)]
-    assert most == 4
-
-
 def test_rollouts_are_handed_over_before_the_last_begin_though_the_agent_never_waits():
     begun, seen = [], []
 
@@ -248,13 +191,3 @@ def test_rollouts_are_handed_over_before_the_last_begin_though_the_agent_never_w
     asyncio.run(in_order(range(20), work, lambda *_: seen.append(len(set(begun))), 4))
     assert seen[0] <= 8
     assert len(set(begun)) == 20
-
-
-def test_an_error_in_one_work_stops_the_rest():
-    async def work(item):
-        if item == 3:
-            raise ValueError("three")
-        await asyncio.sleep(3600 if item > 3 else 0)
-
-    with pytest.raises(ValueError, match="three"):
-        asyncio.run(in_order(range(6), work, lambda *_: None, 6))

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 import hpl_gym  # noqa: F401
 from hpl_gym.agents.scripted import expert
 from hpl_gym.core import HPLGymError
-from hpl_gym.trainers.rollout import Simulator, choose, rollout, to_record
+from hpl_gym.trainers.rollout import Simulator, rollout
 from hpl_gym.trainers.segment import cut, entropy_threshold, fixed_k, fixed_n, uncertainty
 from hpl_gym.trainers.subtasks import subtasks
+from hpl_gym.trainers.trajectory import to_record
+from hpl_gym.trainers.work import choose
 from hpl_gym.wrappers.react import parse_reply
 from tests.hpl_gym.webshop.conftest import cache  # noqa: F401
 
