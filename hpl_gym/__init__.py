@@ -3,7 +3,11 @@
 Importing this package registers `HPL/ALFWorld-v0`, `HPL/WebShop-v0` and `HPL/InterCodeSQL-v0`.
 """
 
+from importlib.metadata import version
+
 import gymnasium
+
+__version__ = version("hpl-gym")
 
 gymnasium.register(
     "HPL/ALFWorld-v0",

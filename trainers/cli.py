@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.text import Text
 
+from hpl_gym import __version__
 from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.commands import (
     data,
@@ -34,11 +35,23 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hpl-gym {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     progress: Annotated[
         Mode, typer.Option(help="How progress is shown: bars, a JSON line now and then, or not.")
     ] = "bar",
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show it, and leave."
+        ),
+    ] = False,
 ) -> None:
     """Hierarchical Preference Learning for language-model agents, from experts to results."""
     set_mode(progress)

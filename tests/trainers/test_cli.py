@@ -1,6 +1,7 @@
 import importlib.util
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,11 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("hpl_gym.trainers.experts.collect_experts", interrupt)
     assert hpl("experts", "--run", tmp_path / "run") == 130
     assert "the same command goes on" in capsys.readouterr().err
+
+
+def test_the_version_is_shown(capsys):
+    assert hpl("--version") == 0
+    assert capsys.readouterr().out == f"hpl-gym {version('hpl-gym')}\n"
 
 
 CPU = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""

@@ -6,10 +6,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from hpl_gym import __version__
 from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.config import Config, ConfigError, load_config, method, save_config
 from hpl_gym.trainers.curriculum import CURRICULA
@@ -106,7 +106,7 @@ def make_runs(
     for experiment in experiments:
         for seed in seeds:
             config = preset.config(experiment, seed, overrides)
-            world = {"version": version("hpl-gym"), "backend": _backend(config, dry)}
+            world = {"version": __version__, "backend": _backend(config, dry)}
             world |= _contents(config)
             settings = config.model_dump(mode="json") | {"seed": None}
             same = _digest({"settings": settings, "world": world})
