@@ -22,7 +22,7 @@ class Reply:
         text: The whole reply, `Thought: ...` and `Action: ...`.
         token_ids: The tokens a language model produced; empty for other agents.
         logprobs: Log-probability of each of these tokens, in nats, at temperature 1.
-        entropies: Entropy in nats of the distribution each token was drawn from.
+        entropies: Entropy in nats of the distribution at each token, at temperature 1.
         tokens_in: Tokens of the context it answers; 0 for other agents.
     """
 

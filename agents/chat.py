@@ -17,6 +17,7 @@ from typing import Any
 from hpl_gym.core import HPLGymError
 from hpl_gym.wrappers.transcript import Conversation
 
+_SHIPPED = Path(__file__).parent / "prompts"
 # Templates that show the date would give other contexts every day.
 _NO_TODAY = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
 _SYSTEM, _FIRST, _REPLY, _OBSERVATION = "@system@", "@first@", "@reply@", "@observation@"
@@ -162,14 +163,13 @@ def load_prompt(name_or_path: str) -> str:
     Raises:
         HPLGymError: There is no such prompt, or it is not UTF-8.
     """
-    shipped = Path(__file__).parent / "prompts"
-    for path in (shipped / f"{name_or_path}.md", Path(name_or_path)):
+    for path in (_SHIPPED / f"{name_or_path}.md", Path(name_or_path)):
         if _is_file(path):
             try:
                 return path.read_text(encoding="utf-8").strip()
             except UnicodeDecodeError as error:
                 raise HPLGymError(f"The prompt {path} is not UTF-8: save it as that.") from error
-    names = ", ".join(sorted(path.stem for path in shipped.glob("*.md")))
+    names = ", ".join(sorted(path.stem for path in _SHIPPED.glob("*.md")))
     raise HPLGymError(
         f"There is no prompt {name_or_path!r}: name a text file or one of the shipped ({names})."
     )
@@ -182,9 +182,9 @@ def prompt_identity(name_or_path: str) -> str:
         HPLGymError: There is no such prompt.
     """
     text = load_prompt(name_or_path)
-    if _is_file(Path(name_or_path)):
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-    return name_or_path
+    if _is_file(_SHIPPED / f"{name_or_path}.md"):
+        return name_or_path
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _is_file(path: Path) -> bool:

@@ -195,6 +195,7 @@ def load_agent(
 
     Raises:
         ModelFolderError: The folder holds no model.
+        HPLGymError: The model has no room for more than a reply.
         MissingExtraError: The backend is not installed.
     """
     running: Backend
@@ -211,7 +212,11 @@ def load_agent(
     else:
         from hpl_gym.agents.backends.openai import OpenAIBackend
 
-        tokenizer, running = load_tokenizer(folder), OpenAIBackend(str(folder))
+        # The server batches them; a batch's last reply may take a while.
+        tokenizer, running = (
+            load_tokenizer(folder),
+            OpenAIBackend(str(folder), concurrency=512, timeout=600.0),
+        )
     return LanguageModelAgent(
         running,
         ChatEncoder(tokenizer, load_prompt(prompt)),
@@ -222,9 +227,19 @@ def load_agent(
 
 
 def longest_context(folder: str | Path, max_new_tokens: int) -> int:
-    """Return the most tokens of a context: 6,000, or what the model has room for before a reply."""
+    """Return the most tokens of a context: 6,000, or what the model has room for before a reply.
+
+    Raises:
+        HPLGymError: It has no room for more than a reply.
+    """
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(str(folder)).get_text_config().to_dict()
-    positions = config.get("max_position_embeddings") or _MAX_CONTEXT + max_new_tokens
+    config = AutoConfig.from_pretrained(str(folder)).get_text_config()
+    # Some models name it otherwise; their configs answer to this name too, to_dict() does not.
+    positions = getattr(config, "max_position_embeddings", None) or _MAX_CONTEXT + max_new_tokens
+    if positions <= max_new_tokens:
+        raise HPLGymError(
+            f"{folder} has {positions} positions, so replies of {max_new_tokens} tokens leave no "
+            "room for a context: set a smaller max_new_tokens."
+        )
     return int(min(_MAX_CONTEXT, positions - max_new_tokens))

@@ -158,7 +158,9 @@ def decode(
             for reply, one in zip(replies, guesses, strict=True)
         ]
         lengths = [[len(reply.request.ids) + len(reply.ids) - 1] for reply in replies]
-        positions = torch.tensor(lengths) + torch.arange(width)
+        # Beyond its end a row is padding, where a model may have no positions any more.
+        ends = [[len(reply.request.ids) + reply.limit - 1] for reply in replies]
+        positions = (torch.tensor(lengths) + torch.arange(width)).minimum(torch.tensor(ends))
         logits = model(
             input_ids=torch.tensor(tokens).to(model.device),
             attention_mask=rows.mask(width),

@@ -18,7 +18,7 @@ import asyncio
 import copy
 import time
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
@@ -58,7 +58,8 @@ class TransformersBackend:
         usage: What was done so far.
 
     Raises:
-        HPLGymError: The model has a layer without full attention.
+        HPLGymError: The model has a layer without full attention, or rotary positions that change
+            with the length of the context.
     """
 
     def __init__(
@@ -69,6 +70,11 @@ class TransformersBackend:
             raise HPLGymError(
                 f"{type(model).__name__} has layers without full attention (a sliding window, or a "
                 "state), which the transformers backend cannot share prefixes of: use backend=vllm."
+            )
+        if _scales_by_length(model):
+            raise HPLGymError(
+                f"{type(model).__name__} turns its positions by the length of the longest context "
+                "(dynamic or longrope), so contexts cannot share a beginning: use backend=vllm."
             )
         self.model = model.eval()
         self.max_batch = max_batch
@@ -260,3 +266,10 @@ class TransformersBackend:
             [torch.stack([layer.keys[0], layer.values[0]]) for layer in cache.layers]
         )
         return states[:, :, :, :0], states.nbytes
+
+
+def _scales_by_length(model: PreTrainedModel) -> bool:
+    """Return whether rotary frequencies depend on how long the longest context of a batch is."""
+    kinds = [vars(module).get("rope_type") for module in model.modules()]
+    named = [kind.values() if isinstance(kind, dict) else [kind] for kind in kinds]
+    return not {"dynamic", "longrope"}.isdisjoint(chain.from_iterable(named))

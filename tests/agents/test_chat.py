@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 
@@ -97,7 +99,7 @@ def test_a_template_does_not_show_todays_date():
     assert text.startswith("26 Jul 2024")
 
 
-def test_prompts_by_name_and_by_file(tmp_path):
+def test_prompts_by_name_and_by_file(tmp_path, monkeypatch):
     assert "Action:" in load_prompt("alfworld")
     own = tmp_path / "own.md"
     own.write_text(" mine \n")
@@ -109,6 +111,9 @@ def test_prompts_by_name_and_by_file(tmp_path):
     before = prompt_identity(str(own))
     own.write_text("another")
     assert prompt_identity(str(own)) != before
+    monkeypatch.chdir(tmp_path)
+    Path("brief").write_text("no prompt of ours")
+    assert prompt_identity("brief") == "brief"
     own.write_bytes(b"caf\xe9")
     with pytest.raises(HPLGymError, match="not UTF-8"):
         load_prompt(str(own))

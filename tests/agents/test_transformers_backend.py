@@ -8,7 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import MistralConfig, MistralForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
 
 from hpl_gym.agents.backends.drafts import Drafts
 from hpl_gym.agents.backends.prefixes import Prefixes, common_length
@@ -20,6 +27,7 @@ from hpl_gym.agents.language_model import (
     ModelFolderError,
     load_agent,
     load_model,
+    longest_context,
 )
 from hpl_gym.core import HPLGymError
 from tests.language import PROMPT, conversation, model, tokenizer
@@ -286,6 +294,42 @@ def test_layers_with_a_window_are_refused():
         TransformersBackend(MistralForCausalLM(config))
 
 
+@pytest.mark.parametrize("kind", ["dynamic", "longrope"])
+def test_positions_that_change_with_the_length_are_refused(kind):
+    half = {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4} if kind == "longrope" else {}
+    config = LlamaConfig(
+        vocab_size=99,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        rope_parameters={
+            "rope_type": kind,
+            "rope_theta": 1e4,
+            "factor": 2.0,
+            "original_max_position_embeddings": 32,
+            **half,
+        },
+    )
+    with pytest.raises(HPLGymError, match="dynamic or longrope"):
+        TransformersBackend(LlamaForCausalLM(config))
+
+
+def test_no_position_beyond_a_models_last_is_asked_for():
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=len(tokenizer()), n_positions=60, n_embd=16, n_layer=2, n_head=2)
+    small = GPT2LMHeadModel(config).double()
+    some = [
+        Request(tuple(range(5, 5 + length)), length, 1.0, 20, 4)
+        for _ in range(8)
+        for length in (12, 25, 40)
+    ]
+    backend = TransformersBackend(small)
+    for _ in range(3):  # guesses come from earlier replies
+        assert all(len(one.ids) <= 20 for one in run(backend, some))
+
+
 def test_a_second_thread_is_told_and_does_not_hang():
     backend = TransformersBackend(model())
     told = []
@@ -320,6 +364,13 @@ def test_a_context_ends_where_the_models_positions_do(tmp_path):
     short.save_pretrained(tmp_path)
     tokenizer().save_pretrained(tmp_path)
     assert load_agent(tmp_path, max_new_tokens=50).max_context == 150
+    with pytest.raises(HPLGymError, match="200 positions"):
+        load_agent(tmp_path, max_new_tokens=200)
+
+
+def test_positions_by_another_name_count(tmp_path):
+    GPT2Config(n_positions=200).save_pretrained(tmp_path)
+    assert longest_context(tmp_path, 50) == 150
 
 
 def test_a_folder_that_is_no_model(tmp_path):
