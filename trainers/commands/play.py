@@ -42,12 +42,15 @@ def play(
     with Simulator(*settings.env.make(split or settings.eval.splits[0])) as simulator:
         state = simulator.start(task)
         player = make_agent(settings, who, simulator.env, temperature=0.0)
-        typer.echo(state.conversation.observation)
+        watched = agent != "human"  # who plays is shown every observation but the last
+        if watched:
+            typer.echo(state.conversation.observation)
         while not state.over:
             reply = asyncio.run(player.act(state.conversation, settings.seed))
             state = simulator.step(state, reply)
-            if agent != "human":
+            if watched:
                 typer.secho(reply.text, fg="cyan")
-            typer.echo(state.conversation.turns[-1].observation)
+            if watched or state.over:
+                typer.echo(state.conversation.turns[-1].observation)
     end = "Solved" if state.success else "Out of turns" if state.truncated else "Over"
     typer.echo(f"{typer.style(end, bold=True)} after {len(state.conversation.turns)} turns.")
