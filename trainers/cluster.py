@@ -8,8 +8,9 @@ again.
 from __future__ import annotations
 
 import os
+import socket
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,16 @@ from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.worker import Record, Worker, load_policy
 
 _FOREVER = {"max_restarts": -1, "max_task_retries": -1}
-_DATA = (
-    "HPL_DATA",
+_VARIABLES = (
+    "HPL_VARIABLES",
     "HPL_CACHE",
     "HPL_MYSQL_DSN",
-    "ALFWORLD_DATA",
-    "WEBSHOP_DATA",
-    "INTERCODE_DATA",
+    "ALFWORLD_VARIABLES",
+    "WEBSHOP_VARIABLES",
+    "INTERCODE_VARIABLES",
     "OPENAI_BASE_URL",
     "OPENAI_API_KEY",
+    "VLLM_BATCH_INVARIANT",
 )
 _MANY = 10_000  # requests and units that an actor takes at a time
 
@@ -61,15 +63,16 @@ class Cluster:
                 "A cluster needs the ray extra: pip install 'hpl-gym[ray]'."
             ) from error
         self._ray = ray
-        variables = {name: os.environ[name] for name in _DATA if name in os.environ}
+        variables = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
         try:
+            _call(address)
             ray.init(
-                address=None if address == "local" else address,
+                address=address,
                 runtime_env={"env_vars": variables},
                 log_to_driver=False,
                 logging_level="error",
             )
-        except (ConnectionError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise HPLGymError(
                 f"There is no Ray cluster at {address!r}: start one with `ray start --head`, or "
                 "use --ray local."
@@ -79,6 +82,7 @@ class Cluster:
         gpus = int(resources.get("GPU", 0))
         server = ray.remote(**_FOREVER, max_concurrency=_MANY, num_cpus=0, num_gpus=min(1, gpus))
         self._policies = [server(_Policy).remote(config, model) for _ in range(max(1, gpus))]
+        self._ask(self._policies)
         worker = ray.remote(**_FOREVER, max_concurrency=_MANY, num_cpus=1)
         self.workers = [
             worker(_Worker).remote(
@@ -90,7 +94,7 @@ class Cluster:
 
     async def branches(self, expert: Record) -> list[Record]:
         """See `Worker.branches`."""
-        found: list[Record] = await next(self._turns).branches.remote(expert)
+        found: list[Record] = await self._plain(next(self._turns).branches.remote(expert))
         return found
 
     async def groups(
@@ -101,26 +105,55 @@ class Cluster:
     ) -> tuple[list[Record], list[Record]]:
         """See `Worker.groups`."""
         worker = next(self._turns)
-        found: tuple[list[Record], list[Record]] = await worker.groups.remote(
-            expert, branches, spans
+        found: tuple[list[Record], list[Record]] = await self._plain(
+            worker.groups.remote(expert, branches, spans)
         )
         return found
 
     async def episode(self, task: Task, split: str) -> Record:
         """See `Worker.episode`."""
-        played: Record = await next(self._turns).episode.remote(task, split)
+        played: Record = await self._plain(next(self._turns).episode.remote(task, split))
         return played
 
     async def usage(self) -> dict[str, float]:
         """Return the sums over the cluster; see `Worker.usage`."""
         total = Counter[str]()
         for actor in (*self._policies, *self.workers):
-            total += Counter(await actor.usage.remote())
+            total.update(await self._plain(actor.usage.remote()))
         return dict(total)
 
     async def close(self) -> None:
         """End the workers and policies, and the cluster if it was started here."""
         self._ray.shutdown()
+
+    def _ask(self, actors: Sequence[Any]) -> None:
+        """Wait until actors have begun.
+
+        Raises:
+            HPLGymError: One cannot.
+        """
+        try:
+            self._ray.get([actor.usage.remote() for actor in actors])
+        except self._ray.exceptions.RayActorError as error:
+            self._ray.shutdown()
+            reason = str(error).strip().splitlines()[-1]
+            raise HPLGymError(f"The policy does not start on the cluster: {reason}") from error
+
+    async def _plain(self, answer: Awaitable[Any]) -> Any:
+        """Return an actor's answer, or raise the error as it was there."""
+        try:
+            return await answer
+        except self._ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, HPLGymError):
+                raise error.cause from None
+            raise
+
+
+def _call(address: str) -> None:
+    """Raise an OSError where an address is a machine's and nobody answers: Ray would wait."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=5).close()
 
 
 class _Policy:
