@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from hpl_gym.agents.chat import load_prompt
+from hpl_gym.agents.chat import load_prompt, prompt_identity
 from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.sections import (
     EnvConfig,
@@ -62,6 +62,18 @@ class Config(Section):
         if not re.fullmatch(r"cpu|(cuda|mps|xpu|hpu|npu|mtia)(:\d+)?", device):
             raise ValueError(f"there is no device {device!r}, use cpu, cuda, cuda:1 or mps")
         return device
+
+    @property
+    def playing(self) -> dict[str, Any]:
+        """What decides a language model's replies, besides its weights and the environment."""
+        settings = {
+            "prompt": prompt_identity(self.prompt),
+            "max_new_tokens": self.max_new_tokens,
+            "backend": self.backend,
+        }
+        if self.backend == "transformers":
+            settings["precision"] = "double" if self.device == "cpu" else "bfloat16"
+        return settings
 
 
 PRESETS = Path(__file__).parent / "configs"

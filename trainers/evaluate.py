@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from hpl_gym.agents.agent import Agent
-from hpl_gym.agents.chat import load_prompt, prompt_identity
+from hpl_gym.agents.chat import load_prompt
 from hpl_gym.agents.human import HumanAgent
 from hpl_gym.agents.language_model import LanguageModelAgent, load_agent
 from hpl_gym.agents.random import RandomAgent
@@ -74,12 +74,7 @@ def evaluate(
     if is_model:
         weights = sorted(Path(agent).glob("*.safetensors"))
         # A run's folder may be moved: a model is known by its weights, not by its place.
-        sections |= {
-            "prompt": prompt_identity(config.prompt),
-            "max_new_tokens": config.max_new_tokens,
-            "backend": config.backend,
-            "agent": digest(weights) if weights else agent,
-        }
+        sections |= config.playing | {"agent": digest(weights) if weights else agent}
     stage = Stage(run / "eval" / name, sections)
     if not stage.finished:
         asyncio.run(_play(config, stage, agent, ray))

@@ -89,6 +89,8 @@ def collect_experts(config: Config, run: Path) -> dict[str, Any]:
         sections["prompt"] = prompt_identity(config.prompt)
         sections["max_new_tokens"] = config.max_new_tokens
     stage = Stage(run / "experts", sections)
+    if stage.finished:
+        return stage.manifest
     tasks = choose(config.env.make(settings.split)[0].tasks(), settings.count)
     done = stage.keys("trajectories")
     teacher = _teacher(config) if settings.teacher else None

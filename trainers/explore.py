@@ -20,7 +20,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from hpl_gym.agents.chat import prompt_identity
 from hpl_gym.trainers.account import account
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.experts import clean_experts
@@ -86,9 +85,9 @@ def explore(config: Config, run: Path, ray: str | None = None) -> dict[str, Any]
 
 def _settings(config: Config) -> dict[str, Any]:
     values = config.model_dump(mode="json")
-    names = ("seed", "env", "max_new_tokens", "backend")
-    return {name: values[name] for name in names} | {
-        "prompt": prompt_identity(config.prompt),
+    return config.playing | {
+        "seed": config.seed,
+        "env": values["env"],
         "split": config.experts.split,
         "explore": decisive(config.explore),
         "env_backend": config.env.backend,
@@ -114,9 +113,11 @@ async def _explore(
         spans = await segment_all(config, stage, experts, branches, usage)
         await _value(config, stage, experts, branches, spans, workers)
     finally:
-        usage.update(await workers.usage())
-        stage.note(usage={name: round(amount, 3) for name, amount in sorted(usage.items())})
-        await workers.close()
+        try:
+            usage.update(await workers.usage())
+            stage.note(usage={name: round(amount, 3) for name, amount in sorted(usage.items())})
+        finally:
+            await workers.close()
 
 
 async def _branch(config: Config, stage: Stage, experts: list[Record], workers: Workers) -> None:

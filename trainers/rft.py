@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hpl_gym.agents.chat import prompt_identity
 from hpl_gym.agents.language_model import LanguageModelAgent, load_model, load_tokenizer
 from hpl_gym.core import Task
 from hpl_gym.trainers.config import Config
@@ -26,7 +25,7 @@ from hpl_gym.trainers.sections import decisive
 from hpl_gym.trainers.sft import clone
 from hpl_gym.trainers.trajectory import to_record
 from hpl_gym.trainers.value import stream
-from hpl_gym.trainers.work import choose, in_order, repeated
+from hpl_gym.trainers.work import choose, in_order, repeated, together
 from hpl_gym.trainers.worker import load_policy
 from hpl_gym.wrappers.react import parse_reply
 
@@ -50,9 +49,9 @@ def rft(config: Config, run: Path) -> dict[str, Any]:
     source, model = run / "experts" / "trajectories.jsonl", run / "sft" / "model"
     policy = digest(sorted(model.glob("*.safetensors")))
     state = processes(config.device)
-    values = config.model_dump(mode="json")
-    sections = {name: values[name] for name in ("seed", "env", "max_new_tokens", "backend")} | {
-        "prompt": prompt_identity(config.prompt),
+    sections = config.playing | {
+        "seed": config.seed,
+        "env": config.env.model_dump(mode="json"),
         "split": config.experts.split,
         "rft": decisive(config.rft),
     }
@@ -120,8 +119,8 @@ def _sample(config: Config, stage: Stage, agent: LanguageModelAgent) -> None:
             seeds = [stream(config.seed, "rft", key) for key in keys(task)]
             with Simulator(*config.env.make(config.experts.split)) as simulator:
                 start = simulator.start(task)
-                return await asyncio.gather(
-                    *(rollout(simulator, player, start, seed=seed) for seed in seeds)
+                return await together(
+                    rollout(simulator, player, start, seed=seed) for seed in seeds
                 )
 
         found, _ = await repeated(episodes)

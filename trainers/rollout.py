@@ -109,17 +109,15 @@ async def rollout(
     agent: Agent,
     state: State,
     *,
-    turns: int | None = None,
     seed: int = 0,
     meet: Mapping[str, Awaitable[list[State]]] | None = None,
 ) -> list[State]:
-    """Let `agent` go on from `state`.
+    """Let `agent` go on from `state` to the end.
 
     Args:
         simulator: A simulator of the state's task.
         agent: Who acts.
         state: Where to begin.
-        turns: How many turns at most; None goes on to the end.
         seed: Seed of the agent's sampling.
         meet: Other rollouts of this agent and seed, by their first states' histories. One that
             comes to such a state would go on just like it, and waits for it instead.
@@ -129,7 +127,7 @@ async def rollout(
     """
     await asyncio.sleep(0)  # a scripted agent never waits: others go on, results are written
     states = [state]
-    while not states[-1].over and (turns is None or len(states) <= turns):
+    while not states[-1].over:
         reply = await agent.act(states[-1].conversation, seed)
         states.append(simulator.step(states[-1], reply))
         if meet and states[-1].conversation.digest in meet:

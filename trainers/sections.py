@@ -204,6 +204,12 @@ class ExploreConfig(Section):
     value_temperature: float = Field(1.0, gt=0)
     concurrency: int = Field(8, ge=1)
 
+    @model_validator(mode="after")
+    def _asks_only_for_a_segmenter(self) -> ExploreConfig:
+        if self.semantic and "semantic" not in self.segmenters:
+            raise ValueError("semantic names a model for a segmenter that segmenters does not have")
+        return self
+
 
 class PairsConfig(Section):
     """Selection of preference pairs.

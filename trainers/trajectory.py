@@ -86,7 +86,7 @@ def retrace(
     for turn in turns:
         if states[-1].over:
             raise TrajectoryError(
-                f"A trajectory of {state.conversation.task_id} has {len(turns)} turns more than "
+                f"A trajectory of {state.conversation.task_id} has {len(turns)} turns, more than "
                 "this run plays: raise env.max_turns to what it was recorded with."
             )
         reply = Reply(turn["reply"], tuple(turn.get("token_ids", ())))

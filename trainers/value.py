@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hpl_gym.agents.agent import Agent
 from hpl_gym.trainers.rollout import Simulator, State, cost, rollouts, until_met
+from hpl_gym.trainers.work import together
 
 
 class Values:
@@ -51,12 +51,14 @@ class Values:
 
         What was estimated is in `records` afterwards, in the order of `states`.
         """
-        wanted = {state.conversation.digest: state for state in states if not state.over}
+        wanted: dict[str, State] = {}
+        for state in states:
+            if not state.over:
+                # One text may have been said in several tokens: the first state's are its context.
+                wanted.setdefault(state.conversation.digest, state)
         rewards: dict[str, list[float]] = {digest: [] for digest in wanted}
         own: dict[str, list[State]] = {digest: [] for digest in wanted}
-        paths = await asyncio.gather(
-            *(self._roll(wanted, number) for number in range(self._rollouts))
-        )
+        paths = await together(self._roll(wanted, number) for number in range(self._rollouts))
         for number, found in enumerate(paths):
             for digest in wanted:
                 if digest in found:

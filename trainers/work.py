@@ -37,11 +37,13 @@ async def in_order(
         items: What to work on.
         work: The coroutine of one item.
         done: Called with each item and its result, in the order of `items`.
-        concurrency: Most items under work at a time.
+        concurrency: Most items under work at a time. Where the first takes long, at most three
+            times as many results wait for it.
     """
-    free = asyncio.Semaphore(concurrency)
+    free, ahead = asyncio.Semaphore(concurrency), asyncio.Semaphore(4 * concurrency)
 
     async def gated(item: T) -> R:
+        await ahead.acquire()  # until it is handed over
         async with free:
             return await work(item)
 
@@ -51,8 +53,19 @@ async def in_order(
             item, task = tasks[0]
             done(item, await task)
             tasks.popleft()  # and with it its result
+            ahead.release()
     finally:
         for _, task in tasks:
+            task.cancel()
+
+
+async def together(works: Iterable[Awaitable[R]]) -> list[R]:
+    """Return the results of works done at a time; where one fails, the others are given up."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
             task.cancel()
 
 

@@ -33,6 +33,9 @@ def test_a_teacher_plays_in_the_experts_place(tmp_path, monkeypatch):
     manifest = json.loads((taught / "experts/manifest.json").read_text())
     assert manifest["config"]["experts"]["teacher"] == "wise"
     assert manifest["config"]["prompt"] == "brief"
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert hpl("experts", "--run", taught, *SMALL, "experts.teacher=wise") == 0  # all are there
 
 
 def test_how_many_play_at_a_time_changes_nothing(tmp_path):

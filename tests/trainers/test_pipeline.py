@@ -1,6 +1,7 @@
 """The whole method, end to end, very small, through the command line."""
 
 import asyncio
+import io
 import json
 import shutil
 
@@ -116,6 +117,21 @@ def test_evaluation_gives_the_same_bytes_on_a_cluster(run, tmp_path, capsys):
     capsys.readouterr()
     assert hpl("eval", "--run", copy, "--agent", "random", "--ray", "local") == 1
     assert "'random' has none: leave it out" in capsys.readouterr().err
+    torn = tmp_path / "torn"
+    shutil.copytree(copy / "sft" / "model", torn)
+    (torn / "model.safetensors").write_bytes(b"torn")
+    where = ("--run", copy, "--agent", torn, "--name", "torn")
+    assert hpl("eval", *where, "--ray", "local") == 1
+    error = capsys.readouterr().err
+    assert "No model can be loaded" in error
+    assert len(error) < 500
+
+
+def test_a_cluster_that_is_not_there_is_told_at_once(run, capsys):
+    pytest.importorskip("ray")
+    where = ("--run", run, "--agent", "sft", "--name", "nowhere")
+    assert hpl("eval", *where, "--ray", "127.0.0.1:9") == 1
+    assert "no Ray cluster at '127.0.0.1:9'" in capsys.readouterr().err
 
 
 def test_training_again_gives_the_same_weights(run, tmp_path):
@@ -142,6 +158,16 @@ def test_scripted_agent_is_evaluated_like_any_other(run, capsys):
     assert "100.0 %" in capsys.readouterr().out
 
 
+def test_a_person_sees_every_observation_once(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("look\n" + "inventory\n" * 29))
+    small = "env.kwargs={games: generated, rooms: small}"
+    assert hpl("play", small) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("Your task is to") == 1
+    assert shown.count("You are not carrying anything.") == 29
+    assert "Out of turns after 30 turns" in shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -164,6 +190,8 @@ def test_scripted_agent_is_evaluated_like_any_other(run, capsys):
             "device",
         ),
         (["eval", "--agent", "sft", "--name", "x", "device=gpu"], "no device 'gpu'"),
+        (["explore", "explore.semantic=gpt-4o"], "segmenters does not have"),
+        (["explore", "device=mps"], "precision was 'double', is 'bfloat16'"),
         (["pairs", "pairs.lengths=[2,4,6]"], "rise from 0"),
         (["play", "--agent", "scripted", "--task", "999999"], "out of range"),
         (["play", "env.kwargs={engine: steam}"], "steam"),

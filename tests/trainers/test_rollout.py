@@ -36,15 +36,14 @@ class Chancer(Reciter):
         return reply if seed % 2 else Reply("Action: give up")
 
 
-def play(actions, limit=12, **options):
+def play(actions, limit=12):
     simulator = Simulator(ToyEnv(), limit)
     start = simulator.start("train/hard")
-    return simulator, asyncio.run(rollout(simulator, Reciter(actions), start, **options))
+    return simulator, asyncio.run(rollout(simulator, Reciter(actions), start))
 
 
-def test_a_rollout_ends_with_the_episode_the_turns_or_the_limit():
+def test_a_rollout_ends_with_the_episode_or_the_limit():
     assert play(HARD)[1][-1].success
-    assert len(play(HARD, turns=3)[1]) == 4
     simulator, states = play(HARD, limit=5)
     assert (states[-1].truncated, states[-1].over, states[-1].reward) == (True, True, 0.0)
     assert simulator.steps == 5

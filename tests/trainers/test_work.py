@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpl_gym.trainers.work import choose, in_order
+from hpl_gym.trainers.work import choose, in_order, together
 
 
 def test_in_order_forgets_what_it_has_handed_over():
@@ -52,6 +52,42 @@ def test_in_order_hands_over_in_order_and_keeps_to_the_limit():
     asyncio.run(in_order(range(20), work, lambda item, out: handed.append((item, out)), 4))
     assert handed == [(item, item * 2) for item in range(20)]
     assert most == 4
+
+
+def test_results_that_wait_for_the_first_are_few():
+    finished = []
+
+    async def work(item):
+        if item == 0:
+            while len(finished) < 15:
+                await asyncio.sleep(0)
+            for _ in range(100):  # time for more, if more were let in
+                await asyncio.sleep(0)
+            assert len(finished) == 15
+        finished.append(item)
+
+    asyncio.run(in_order(range(100), work, lambda *_: None, 4))
+    assert len(finished) == 100
+
+
+def test_where_one_of_many_fails_the_others_stop():
+    begun, ended = [], []
+
+    async def work(item):
+        begun.append(item)
+        await asyncio.sleep(0)
+        if item == 1:
+            raise ValueError("one")
+        await asyncio.sleep(0.01)
+        ended.append(item)
+
+    async def all_of_them():
+        with pytest.raises(ValueError, match="one"):
+            await together(work(item) for item in range(3))
+        await asyncio.sleep(0.05)
+
+    asyncio.run(all_of_them())
+    assert (begun, ended) == ([0, 1, 2], [])
 
 
 def test_an_error_in_one_work_stops_the_rest():
