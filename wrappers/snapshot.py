@@ -8,6 +8,7 @@ import random
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Any, SupportsFloat
 
 import gymnasium
@@ -46,6 +47,8 @@ class _Pickler(pickle.Pickler):
         self.kept: list[Any] = []
 
     def persistent_id(self, obj: Any) -> int | None:
+        if isinstance(obj, gymnasium.Env):
+            raise pickle.PicklingError("it refers to an environment or a wrapper")
         if type(obj) not in _KEPT:
             return None
         self.kept.append(obj)
@@ -83,7 +86,7 @@ class Fields:
             SnapshotStackError: One of the values cannot be pickled; `owner` says whose it is.
         """
         immutable, mutable = [], {}
-        for name, value in items:
+        for name, value in sorted(items, key=itemgetter(0)):
             if type(value) in _IMMUTABLE:
                 immutable.append((name, value))
             else:
@@ -94,7 +97,7 @@ class Fields:
         pickler = _Pickler(file)
         try:
             pickler.dump(mutable)
-        except (pickle.PicklingError, TypeError, AttributeError) as error:
+        except Exception as error:  # a class's own way of pickling may raise what it likes
             raise SnapshotStackError(
                 f"{owner} cannot be saved, one of {sorted(mutable)} cannot be pickled ({error}): "
                 "put what holds it outside of SnapshotWrapper."
@@ -117,7 +120,7 @@ class Recording:
         env: The unwrapped environment's name.
         layers: The wrappers' fields before the reset.
         seed: The seed of the reset.
-        options: The options of the reset, pickled.
+        options: The options of the reset.
         first: The first observation, pickled in a tuple.
         steps: For each step the action and what came of it (observation, reward, terminated and
             truncated), both pickled.
@@ -126,7 +129,7 @@ class Recording:
     env: str
     layers: tuple[Fields, ...]
     seed: int
-    options: bytes
+    options: Fields
     first: bytes
     steps: tuple[tuple[bytes, bytes], ...] = ()
 
@@ -195,6 +198,7 @@ class SnapshotWrapper(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorAr
         self._replays = replay or not isinstance(env, TextEnv)
         self._seeds = random.Random()
         self._recording: Recording | None = None
+        self._steps: list[tuple[bytes, bytes]] = []
         self._shown: tuple[Any, dict[str, Any], bool, bool] | None = None
 
     def reset(
@@ -210,11 +214,11 @@ class SnapshotWrapper(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorAr
         else:
             seed = self._seeds.getrandbits(31) if seed is None else seed
             self._seeds.seed(seed)
-            recording = Recording(
-                str(self.unwrapped), self._save(), seed, pickle.dumps(options), b""
-            )
+            held = Fields.hold("reset()", [("options", options)])
+            recording = Recording(str(self.unwrapped), self._save(), seed, held, b"")
             observation, info = super().reset(seed=seed, options=options)  # type: ignore[arg-type]
             self._recording = replace(recording, first=pickle.dumps((observation,)))
+            self._steps = []
         self._shown = observation, dict(info), False, False
         return observation, info
 
@@ -224,8 +228,7 @@ class SnapshotWrapper(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorAr
         observation, reward, terminated, truncated, info = super().step(action)
         if self._recording:
             outcome = pickle.dumps((observation, reward, terminated, truncated))
-            steps = (*self._recording.steps, (played, outcome))
-            self._recording = replace(self._recording, steps=steps)
+            self._steps.append((played, outcome))
         self._shown = observation, dict(info), terminated, truncated
         return observation, reward, terminated, truncated, info
 
@@ -239,9 +242,14 @@ class SnapshotWrapper(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorAr
         if self._shown is None:
             raise gymnasium.error.ResetNeeded("There is no episode yet: call reset() first.")
         observation, info, terminated, truncated = self._shown
+        base: Snapshot | Recording
+        if self._recording:
+            base = replace(self._recording, steps=tuple(self._steps))
+        else:
+            base = self._text_env.snapshot()
         return WrappedSnapshot(
             self._stack,
-            self._recording or self._text_env.snapshot(),
+            base,
             self._save(),
             terminated,
             truncated,
@@ -312,7 +320,7 @@ class SnapshotWrapper(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorAr
                 "restore it into an environment of its own kind."
             )
         self._load(recording.layers)
-        options = pickle.loads(recording.options)
+        options = recording.options.copy()["options"]
         observation, _ = self.reset(seed=recording.seed, options=options)
         _compare("At the reset", recording.first, (observation,))
         for number, (action, outcome) in enumerate(recording.steps, 1):

@@ -240,6 +240,52 @@ def test_what_cannot_be_pickled_is_a_named_error(replay):
             env.snapshot()
 
 
+@pytest.mark.parametrize("replay", [False, True])
+def test_a_wrapper_that_a_list_holds_is_not_cloned(replay):
+    class Hooked(gymnasium.Wrapper):
+        def __init__(self, env):
+            super().__init__(env)
+            self.hooks = [self.count]
+
+        def count(self):
+            pass
+
+    env = SnapshotWrapper(Hooked(gymnasium.make("CartPole-v1")), replay=replay)
+    with pytest.raises(SnapshotStackError, match=r"Hooked.*hooks.*refers to an environment"):
+        env.reset(seed=0)
+
+
+def test_whatever_pickling_raises_is_a_named_error():
+    class Odd:
+        def __reduce__(self):
+            raise ValueError("never")
+
+    wrapped = RecordEpisodeStatistics(make())
+    wrapped.odd = Odd()
+    env = SnapshotWrapper(wrapped)
+    env.reset(options=HARD)
+    with pytest.raises(SnapshotStackError, match=r"odd.*never"):
+        env.snapshot()
+    with pytest.raises(SnapshotStackError, match="options"):
+        SnapshotWrapper(make(), replay=True).reset(options=HARD | {"odd": Odd()})
+
+
+def test_the_order_in_which_fields_came_does_not_matter():
+    class Marked(gymnasium.Wrapper):
+        def step(self, action):
+            setattr(self, f"did_{action}", True)
+            return super().step(action)
+
+    saved = []
+    for actions in (("dance", "sing"), ("sing", "dance")):
+        env = SnapshotWrapper(Marked(make()))
+        env.reset(options=HARD)
+        for action in actions:
+            env.step(action)
+        saved.append(env.snapshot())
+    assert saved[0] == saved[1]
+
+
 # Foreign environments
 
 
