@@ -8,6 +8,21 @@ from pathlib import Path
 from hpl_gym.core import HPLGymError
 
 
+def from_anywhere(path: str | Path) -> Path:
+    """Return a path that means the same in every working folder, without ``~``.
+
+    Raises:
+        HPLGymError: It begins with a home folder that is not known.
+    """
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        raise HPLGymError(
+            f"It is not known whose home the path {path} means: write it in full (HPL_DATA, "
+            "HPL_CACHE or ALFWORLD_DATA), or set HOME."
+        ) from None
+
+
 def data_folder() -> Path | None:
     """Return the folder of the benchmarks' data that `$HPL_DATA` names; None if it is not set.
 
@@ -15,7 +30,7 @@ def data_folder() -> Path | None:
         HPLGymError: It names no folder.
     """
     value = os.environ.get("HPL_DATA")
-    folder = Path(value).expanduser() if value else None
+    folder = from_anywhere(value) if value else None
     if folder and not folder.is_dir():
         raise HPLGymError(
             f"HPL_DATA is set to {folder}, which is no folder: set it to the folder with the data, "
@@ -26,7 +41,7 @@ def data_folder() -> Path | None:
 
 def cache_path(name: str = "") -> Path:
     """Return a folder's place in `$HPL_CACHE` or `~/.cache/hpl-gym`; it need not be there."""
-    return Path(os.environ.get("HPL_CACHE") or "~/.cache/hpl-gym").expanduser() / name
+    return from_anywhere(os.environ.get("HPL_CACHE") or "~/.cache/hpl-gym") / name
 
 
 def cache_folder(name: str = "") -> Path:

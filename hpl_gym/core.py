@@ -241,6 +241,10 @@ class TextEnv(gymnasium.Env[str, str]):
 
     Args:
         split: The split from which `reset` draws a task when none is named.
+        render_mode: ``ansi`` or None.
+
+    Raises:
+        HPLGymError: There is no such render mode.
     """
 
     env_id: ClassVar[str]
@@ -254,6 +258,8 @@ class TextEnv(gymnasium.Env[str, str]):
     def __init__(self, split: str = "train", render_mode: str | None = None) -> None:
         self.observation_space = UnicodeText()
         self.action_space = UnicodeText()
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise HPLGymError(f"There is no render mode {render_mode!r}: use 'ansi' or None.")
         self.split = split
         self.render_mode = render_mode
         self.task: Task | None = None

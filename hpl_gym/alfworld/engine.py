@@ -16,7 +16,7 @@ from hpl_gym.alfworld.grammar import in_dialect
 from hpl_gym.alfworld.layout import State, read_layout
 from hpl_gym.alfworld.pddl import Problem
 from hpl_gym.alfworld.versions import read_version
-from hpl_gym.core import Outcome
+from hpl_gym.core import DataError, Outcome
 
 NOTHING_HAPPENS = "Nothing happens."
 _WELCOME = "-= Welcome to TextWorld, ALFRED! =-"
@@ -47,7 +47,12 @@ class NativeEngine:
         self._version = version = read_version(game)
         self.instruction = version.task.removeprefix("Your task is to: ")
 
-        self._house = read_layout(Problem.read(game.problem, version.predicates), version)
+        try:
+            self._house = read_layout(Problem.read(game.problem, version.predicates), version)
+        except (TypeError, ValueError, LookupError) as error:
+            raise DataError(
+                f"The game of task {game.task.task_id!r} is broken ({error!r}): choose another."
+            ) from error
         self._actions: dict[str, Callable[[State, str], Effect]] = {
             "go": self._go,
             "open": self._open,

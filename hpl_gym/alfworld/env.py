@@ -7,10 +7,14 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import gymnasium
+
 from hpl_gym.alfworld.engine import NativeEngine
 from hpl_gym.alfworld.games import (
     FOLDER,
     Game,
+    PackedGamesError,
+    check_generator,
     game_path,
     locate,
     read_game,
@@ -18,6 +22,7 @@ from hpl_gym.alfworld.games import (
     real_tasks,
 )
 from hpl_gym.alfworld.grammar import check_dialect
+from hpl_gym.cache import from_anywhere
 from hpl_gym.core import (
     DataError,
     HPLGymError,
@@ -78,7 +83,8 @@ class ALFWorldEnv(TextEnv):
         render_mode: `ansi` or None.
 
     Raises:
-        HPLGymError: An argument has a value that does not exist.
+        HPLGymError: An argument has a value that does not exist; a split is looked for when
+            `tasks` or `reset` needs it.
     """
 
     env_id: ClassVar[str] = "HPL/ALFWorld-v0"
@@ -97,6 +103,7 @@ class ALFWorldEnv(TextEnv):
         if engine not in ENGINES:
             raise HPLGymError(f"There is no engine {engine!r}: choose one of {', '.join(ENGINES)}.")
         check_dialect(dialect)
+        check_generator(rooms, generator_seed)
         self.games = games
         self.engine_name = engine
         self.dialect = dialect
@@ -125,11 +132,12 @@ class ALFWorldEnv(TextEnv):
         return generated_tasks(split, self.rooms, self.generator_seed)
 
     def locations(self) -> dict[str, str]:
-        """Return where each object that one can take or use is: its receptacle, "" if in hand.
+        """Return the receptacle in which each object that one can take or use is at the start.
 
         This is what an informed expert may know and an agent may not.
         """
-        return self._playing().locations(self._last.state)
+        engine = self._playing()
+        return engine.locations(engine.start().state)
 
     @cached_property
     def _root(self) -> Path:
@@ -143,6 +151,8 @@ class ALFWorldEnv(TextEnv):
             return None
         try:
             return self._root
+        except PackedGamesError:
+            raise
         except DataError:
             if self.games == "auto":
                 return None
@@ -193,7 +203,8 @@ class ALFWorldEnv(TextEnv):
         return f"{self.engine_name}-{self.dialect}-{self._game.digest}"
 
     def _playing(self) -> NativeEngine | TextWorldEngine:
-        assert self._engine is not None, "reset() comes first"
+        if self._engine is None:
+            raise gymnasium.error.ResetNeeded("There is no episode yet: call reset() first.")
         return self._engine
 
 
@@ -211,7 +222,7 @@ def _generated(task_id: str) -> Game:
 
 def _game_folder(path: Path) -> Path:
     """Return the folder of the splits, given it or the folder that it is in."""
-    path = path.expanduser()
+    path = from_anywhere(path)
     folder = path / FOLDER if (path / FOLDER).is_dir() else path
     if not folder.is_dir():
         raise DataError(

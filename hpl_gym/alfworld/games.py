@@ -10,11 +10,12 @@ import re
 import shutil
 import tarfile
 import tempfile
+import time
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from hpl_gym.cache import cache_path, data_folder
+from hpl_gym.cache import cache_path, data_folder, from_anywhere
 from hpl_gym.core import SPLITS, DataError, HPLGymError, Task
 
 TASK_TYPES = (
@@ -25,11 +26,18 @@ TASK_TYPES = (
     "pick_heat_then_place_in_recep",
     "pick_two_obj_and_place",
 )
+ROOM_SIZES = ("full", "small")
 FOLDER = "json_2.1.1"
 GAME_FILE = "game.tw-pddl"
+_PACKAGE = "~/.cache/alfworld"
 _KEY = 16  # digits in the name of a folder of unpacked games
 _SOLVABLE = re.compile(rb'"solvable"\s*:\s*true')
 _TEXTS = ("pddl_domain", "grammar", "pddl_problem")
+_DAY = 86_400
+
+
+class PackedGamesError(DataError):
+    """The benchmark's games are there, in archives that are not unpacked."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +87,15 @@ def read_game(task: Task, path: Path) -> Game:
         raise DataError(f"The game file {path} is broken: it lacks one of {', '.join(_TEXTS)}.")
     if data.get("solvable") is not True:
         raise DataError(f"The game in {path} is not marked as solvable: choose another task.")
+    walkthrough = data.get("walkthrough") or []
+    if not isinstance(walkthrough, list) or not all(isinstance(one, str) for one in walkthrough):
+        raise DataError(f"The game file {path} is broken: its walkthrough is no list of commands.")
     return Game(
         task,
         data["pddl_domain"],
         data["grammar"],
         data["pddl_problem"],
-        tuple(data.get("walkthrough") or ()),
+        tuple(walkthrough),
     )
 
 
@@ -105,7 +116,10 @@ def real_task(root: Path, task_id: str) -> Task | None:
     ):
         return None
     path = game_path(root, task_id)
-    if not path.with_name("traj_data.json").is_file() or not _is_solvable(path):
+    try:
+        if not path.with_name("traj_data.json").is_file() or not _is_solvable(path):
+            return None
+    except OSError:  # longer than a name can be
         return None
     return Task(task_id, parts[0], kind)
 
@@ -151,6 +165,20 @@ def _is_solvable(path: Path) -> bool:
         return False
 
 
+def check_generator(rooms: str, seed: int) -> None:
+    """Raise where there are no such generated games.
+
+    Raises:
+        HPLGymError: There are no such rooms, or the seed is no whole number of 0 or greater.
+    """
+    if rooms not in ROOM_SIZES:
+        raise HPLGymError(f"There are no rooms {rooms!r}: choose {' or '.join(ROOM_SIZES)}.")
+    if type(seed) is not int or seed < 0:
+        raise HPLGymError(
+            f"The seed of generated games is {seed!r}: it must be a whole number of 0 or greater."
+        )
+
+
 def locate() -> Path:
     """Return the folder that holds the splits of the real games.
 
@@ -159,42 +187,43 @@ def locate() -> Path:
     `$HPL_DATA`: of the archives it unpacked last), and the `alfworld` package's own cache.
 
     Raises:
-        DataError: There are no games.
+        DataError: There are no games; a `PackedGamesError` where only archives are.
         HPLGymError: A variable that is set names a folder that is not there, or, for
             `$ALFWORLD_DATA`, one without games.
     """
     named, data = os.environ.get("ALFWORLD_DATA"), data_folder()
-    own = Path(named).expanduser() if named else None
-    package = Path("~/.cache/alfworld").expanduser()
     places = []
-    # The package sets ALFWORLD_DATA to its cache when it is imported, games or not.
-    if own and own != package and not (own / FOLDER).is_dir():
-        raise HPLGymError(
-            f"ALFWORLD_DATA is set to {own}, which has no folder {FOLDER}: set it to the folder "
-            "that has it, or unset it."
-        )
-    if own:
-        places.append(own / FOLDER)
+    # The package sets ALFWORLD_DATA to its cache when it is imported: then nobody has chosen it.
+    if named and from_anywhere(named) != from_anywhere(_PACKAGE):
+        own = from_anywhere(named)
+        if not (own / FOLDER).is_dir():
+            raise HPLGymError(
+                f"ALFWORLD_DATA is set to {own}, which has no folder {FOLDER}: set it to the "
+                "folder that has it, or unset it."
+            )
+        return own / FOLDER
     if data:
         places += [data / FOLDER, data / "alfworld" / FOLDER]
     archives = _archives(data) if data else ()
     if archives:
         places.append(_unpacked(archives) / FOLDER)
-    else:
+    if not data:
         done = cache_path("alfworld").glob(f"{'[0-9a-f]' * _KEY}/{FOLDER}")
         places += sorted(done, key=lambda path: (path.stat().st_mtime, path), reverse=True)
-        places.append(package / FOLDER)
+    if not archives:
+        places.append(from_anywhere(_PACKAGE) / FOLDER)
     for place in places:
         if place.is_dir():
             return place
-    raise DataError(
-        "No real ALFWorld games were found: "
-        + (
-            f"run `hpl data alfworld unpack` to unpack the archives in {data}/alfworld."
-            if archives
-            else f"set ALFWORLD_DATA or HPL_DATA to the folder that holds {FOLDER} (or HPL_DATA "
-            "to one with alfworld/*.tar.xz and run `hpl data alfworld unpack`)."
+    if archives:
+        raise PackedGamesError(
+            f"The real ALFWorld games in {data}/alfworld are packed: run `hpl data alfworld "
+            "unpack`, or choose generated games."
         )
+    raise DataError(
+        f"No real ALFWorld games were found: set ALFWORLD_DATA or HPL_DATA to the folder that "
+        f"holds {FOLDER} (or HPL_DATA to one with alfworld/*.tar.xz and run `hpl data alfworld "
+        "unpack`)."
     )
 
 
@@ -220,7 +249,11 @@ def unpack(data: Path) -> Path:
         return target / FOLDER
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        for left in target.parent.glob("partial-*"):
+            if left.stat().st_mtime < time.time() - _DAY:  # by one that was killed
+                shutil.rmtree(left, ignore_errors=True)
         partial = Path(tempfile.mkdtemp(prefix="partial-", dir=target.parent))
+        partial.chmod(0o755)  # for all users of the cache
         try:
             for archive in archives:
                 _extract(archive, partial)
@@ -265,11 +298,10 @@ def locate_or_unpack() -> Path:
     """
     try:
         return locate()
-    except DataError:
+    except PackedGamesError:
         data = data_folder()
-        if not data or not _archives(data):
-            raise
-    return unpack(data)
+        assert data is not None
+        return unpack(data)
 
 
 def _archives(data: Path) -> tuple[Path, ...]:

@@ -95,7 +95,7 @@ class GoalCompiler:
         for part, names in todo:
             if part[0] == "exists":
                 new = [
-                    (f"{name}{len(rank) + i}", name, kind)
+                    (f"{name} {len(rank) + i}", name, kind)
                     for i, (name, kind) in enumerate(typed(part[1]))
                 ]
                 rank |= {unique: 0 for unique, _, _ in new}

@@ -20,7 +20,7 @@ from typing import Any
 
 from hpl_gym.alfworld.games import Game
 from hpl_gym.alfworld.grammar import Grammar, in_dialect
-from hpl_gym.core import DataError, MissingExtraError, Outcome
+from hpl_gym.core import DataError, HPLGymError, MissingExtraError, Outcome
 
 History = tuple[str, ...]
 """The state of an episode: the commands that did something so far."""
@@ -76,6 +76,11 @@ class TextWorldEngine:
             raise MissingExtraError(
                 "engine='textworld' needs TextWorld and ALFWorld: pip install 'hpl-gym[alfworld]' "
                 f"({error})."
+            ) from None
+        except OSError as error:  # it makes a folder for its data
+            raise HPLGymError(
+                f"The alfworld package cannot make its folder ({error}): set ALFWORLD_DATA to one "
+                "that can be written."
             ) from None
         game = in_dialect(game, dialect)
         grammar = Grammar.read(game.grammar)

@@ -222,6 +222,8 @@ def test_an_unknown_domain_is_refused() -> None:
         (lambda text: text.replace("ShelfType))))", "WallType))))"), "occurs in no fact"),
         (lambda text: text.replace("(objectType ?o", "(isOn ?o) (objectType ?o"), "not understood"),
         (lambda text: re.sub(r"\(:goal .*", "(:goal (soon)))", text, flags=re.DOTALL), "unusual"),
+        (lambda text: text.replace("?o - object", "?o - objekt"), "is broken"),
+        (lambda text: text.replace("(:objects", "(:objects (agent1)"), "is broken"),
     ],
 )
 def test_a_broken_problem_is_a_data_error(change, says: str) -> None:
@@ -230,6 +232,15 @@ def test_a_broken_problem_is_a_data_error(change, says: str) -> None:
     assert problem != game.problem
     with pytest.raises(DataError, match=says):
         NativeEngine(type(game)(game.task, game.domain, game.grammar, problem))
+
+
+def test_a_goal_of_many_variables_keeps_them_apart() -> None:
+    names = ["?x0", "?x1", "?o1", *(f"?x{n}" for n in range(3, 12)), "?o"]
+    typed = " ".join(f"{name} - object" for name in names)
+    goal = f"(exists ({typed}) (and (objectType ?o1 AppleType) (objectType ?o MugType)))"
+    for text in (goal, goal.replace("?o1", "?first")):
+        engine = NativeEngine(house(text))
+        assert engine.step(engine.start().state, "look").success
 
 
 def test_a_game_that_is_solved_at_the_start_ends_with_the_first_turn() -> None:

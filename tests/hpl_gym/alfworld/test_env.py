@@ -67,7 +67,7 @@ def test_an_episode(root: Path, engine: str) -> None:
     assert env.step("dance")[0] == "Nothing happens."
     for command in SOLUTION[:2]:
         assert env.step(command)[1:4] == (0.0, False, False)
-    assert env.locations()["apple 2"] == ""
+    assert env.locations()["apple 2"] == "desk 2"  # at the start, though it is in hand
     env.step(SOLUTION[2])
     _, reward, terminated, truncated, info = env.step(SOLUTION[3])
     assert (reward, terminated, truncated) == (1.0, True, False)
@@ -159,12 +159,20 @@ def test_the_dialect_is_that_of_the_texts(root: Path, engine: str) -> None:
     assert env.step(SOLUTION[3])[0] == "You put the apple 2 in/on the shelf 1."
 
 
+def test_where_things_are_is_not_known_before_a_reset() -> None:
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        ALFWorldEnv(games="generated").locations()
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         ({"engine": "inform"}, "no engine 'inform'"),
         ({"dialect": "drop"}, "no dialect 'drop'"),
-        ({"games": "unreal"}, "no folder unreal"),
+        ({"games": "unreal"}, "no folder .*unreal"),
+        ({"rooms": "huge"}, "no rooms 'huge'"),
+        ({"generator_seed": True}, "generated games is True"),
+        ({"render_mode": "human"}, "no render mode 'human'"),
     ],
 )
 def test_unknown_arguments(arguments: dict[str, str], says: str) -> None:

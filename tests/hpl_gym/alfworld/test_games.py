@@ -1,4 +1,6 @@
 import io
+import os
+import stat
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -79,6 +81,7 @@ def test_playable_tasks_are_listed_in_one_order(tmp_path: Path) -> None:
     [
         *("", "train", "train//", "train/pick_and_place_simple-Apple-None-Shelf-1"),
         *(f"../train/{PLAYABLE}", f"train/{PLAYABLE}/..", "train/../pick_and_place_simple-x"),
+        f"train/{PLAYABLE.split('/')[0]}/{'x' * 300}",
         *(f"valid_seen/{PLAYABLE}", f"train/{PLAYABLE}1", f"/train/{PLAYABLE}"),
     ],
 )
@@ -112,6 +115,8 @@ def test_reading_a_game(tmp_path: Path) -> None:
         ({"solvable": None}, "not marked as solvable"),
         ({"grammar": None}, "lacks one of"),
         ({"pddl_problem": 7}, "lacks one of"),
+        ({"walkthrough": 5}, "no list of commands"),
+        ({"walkthrough": [["look"]]}, "no list of commands"),
     ],
 )
 def test_an_unplayable_game_file(tmp_path: Path, content: dict[str, object], says: str) -> None:
@@ -165,6 +170,29 @@ def test_the_variable_as_the_alfworld_package_sets_it_is_no_users_own(
 ) -> None:
     monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path / "home" / ".cache" / "alfworld"))
     assert ALFWorldEnv(games="auto").tasks()[0].task_id.startswith("generated/")
+    for place in ("home/.cache/alfworld", "data"):
+        write_house(tmp_path / place, f"json_2.1.1/train/{PLAYABLE}")
+    assert locate() == tmp_path / "home/.cache/alfworld/json_2.1.1"
+    monkeypatch.setenv("HPL_DATA", str(tmp_path / "data"))
+    assert locate() == tmp_path / "data/json_2.1.1"
+
+
+def test_a_relative_folder_stays_the_same_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    envs = []
+    for name in ("a", "b"):
+        write_house(tmp_path / name / "games", f"train/{PLAYABLE[:-2]}{name}")
+        monkeypatch.chdir(tmp_path / name)
+        envs.append(ALFWorldEnv(games="games"))
+    for env, name in zip(envs, ("a", "b"), strict=True):
+        assert env.reset(seed=0)[1]["task_id"].endswith(name)
+
+
+def test_a_home_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HPL_DATA", "~nobodyhere/data")
+    with pytest.raises(HPLGymError, match="not known whose home"):
+        locate()
 
 
 def test_games_that_are_being_unpacked_are_not_taken(tmp_path: Path) -> None:
@@ -182,14 +210,23 @@ def test_archives_are_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     archive(data, "train", PLAYABLE)
     archive(data, "valid_seen", PLAYABLE)
     monkeypatch.setenv("HPL_DATA", str(data))
-    with pytest.raises(DataError, match="hpl data alfworld unpack"):
-        locate()
+    (tmp_path / "home" / ".cache" / "alfworld" / "json_2.1.1").mkdir(parents=True)
+    for look in (locate, ALFWorldEnv(games="auto").tasks):
+        with pytest.raises(DataError, match="hpl data alfworld unpack"):
+            look()
+    killed = tmp_path / "cache" / "alfworld" / "partial-killed"
+    working = killed.with_name("partial-at-work")
+    for partial in (killed, working):
+        (partial / "json_2.1.1").mkdir(parents=True)
+    os.utime(killed, (0, 0))
     before = sorted(path.relative_to(data) for path in data.rglob("*"))
 
     root = unpack(data)
 
     assert sorted(path.relative_to(data) for path in data.rglob("*")) == before
     assert root.is_relative_to(tmp_path / "cache")
+    assert stat.S_IMODE(root.parent.stat().st_mode) == 0o755
+    assert [one.name for one in killed.parent.glob("partial-*")] == [working.name]
     assert locate() == locate_or_unpack() == root
     assert [len(real_tasks(root, split)) for split in ("train", "valid_seen")] == [1, 1]
     stamp = root.stat().st_mtime_ns

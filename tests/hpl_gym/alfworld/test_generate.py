@@ -390,7 +390,7 @@ def test_bad_arguments_are_refused(tmp_path: Path) -> None:
         generated_tasks("train", "huge")
     with pytest.raises(HPLGymError, match=r"no rooms \['small'\]"):
         generated_tasks("train", ["small"])
-    for seed in (-1, "x", [1], 0.5):
+    for seed in (-1, "x", [1], 0.5, True):
         with pytest.raises(HPLGymError, match=re.escape(f"seed of generated games is {seed!r}")):
             generated_tasks("train", "full", seed)
     for count in (0, -1, 241):
