@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from functools import cache, lru_cache
+from typing import Any
 
 from hpl_gym.intercode_sql.result import Result
-from hpl_gym.intercode_sql.session import first_word
+from hpl_gym.intercode_sql.session import bare, first_word
 from hpl_gym.intercode_sql.tables import Column, Table, sqlglot
 
 _NAME = r"`?(\w+)`?"
 _TABLES = re.compile(
-    rf"SHOW\s+(?:FULL\s+)?TABLES(?:\s+(?:FROM|IN)\s+{_NAME})?(?:\s+LIKE\s+['\"]([^'\"]*)['\"])?",
+    rf"SHOW\s+(FULL\s+)?TABLES(?:\s+(?:FROM|IN)\s+{_NAME})?(?:\s+LIKE\s+['\"]([^'\"]*)['\"])?",
     re.IGNORECASE,
 )
 _COLUMNS = re.compile(
-    rf"(?:DESC|DESCRIBE|EXPLAIN|SHOW\s+(?:FULL\s+)?(?:COLUMNS|FIELDS)\s+(?:FROM|IN))\s+"
+    rf"(?:DESC|DESCRIBE|EXPLAIN|SHOW\s+(?:COLUMNS|FIELDS)\s+(?:FROM|IN))\s+"
     rf"(?:{_NAME}\s*\.\s*)?{_NAME}",
     re.IGNORECASE,
 )
 _CREATE = re.compile(rf"SHOW\s+CREATE\s+TABLE\s+(?:{_NAME}\s*\.\s*)?{_NAME}", re.IGNORECASE)
 _DATABASES = re.compile(r"SHOW\s+(?:DATABASES|SCHEMAS)", re.IGNORECASE)
 _EXPLAIN = re.compile(r"(?:DESC|DESCRIBE|EXPLAIN)\s+(?=SELECT|WITH|\()", re.IGNORECASE)
-_MOST_NESTED = 8  # calls named like a type
+_COMMENT_BEHIND = re.compile(r"(?:\s|;|--\s[^\n]*|#[^\n]*|/\*(?!M?!)[^*]*\*/)+\Z")
+# What SQLite of any version formats of a time, as sqlglot writes MySQL's letters.
+_FORMATS = frozenset("dfHjmMsSwWY%")
+_MOST_STEPS = 200_000  # of the parser; a statement of 10,000 values takes 20,000
 _SYNTAX = (
     "You have an error in your SQL syntax; check the manual that corresponds to your MySQL server "
     "version for the right syntax to use near '{near}' at line {line}"
@@ -49,14 +54,20 @@ _MESSAGES = (
 )
 
 
+class _TooLongError(Exception):
+    """The parser took too many steps."""
+
+
+@lru_cache(maxsize=4096)
 def translate(statement: str, database: str) -> str | Result:
     """Return a statement as SQLite writes it, or why it cannot be done."""
     module = sqlglot()
     try:
-        many = statement.count("(") > _MOST_NESTED
-        if many and _nested_types(statement) > _MOST_NESTED:
-            return Result(error="Functions are nested too deeply in the statement")
-        parsed = [one for one in module.parse(statement, read="mysql") if one is not None]
+        dialect = module.Dialect.get_or_raise("mysql")
+        parser = _parser()(dialect=dialect)
+        parsed = [one for one in parser.parse(dialect.tokenize(statement), statement) if one]
+    except _TooLongError:
+        return Result(error="The statement is too complicated: its meaning was not found in time")
     except Exception as error:  # sqlglot stumbles over some malformed statements
         near = getattr(error, "errors", None) or [{}]
         place = statement[_offset(statement, near[0]) :][:80]
@@ -79,11 +90,17 @@ def translate(statement: str, database: str) -> str | Result:
         and str(tree.args.get("kind")).upper() in ("DATABASE", "SCHEMA")
     ):
         return _refusal(statement)
-    for call in [*tree.find_all(exp.Left, exp.Right, exp.Rand, exp.Length)]:
+    for time in tree.find_all(exp.TimeToStr):
+        if not set(re.findall("%(.)", time.args["format"].name)) <= _FORMATS:
+            return Result(error="Names and other parts of a time cannot be formatted here")
+    for call in [*tree.find_all(exp.CurrentSchema)]:
+        call.replace(exp.Literal.string(database))
+    for call in [*tree.find_all(exp.Left, exp.Right, exp.Rand, exp.Length, exp.Trunc)]:
         if isinstance(call, exp.Length) and not call.args.get("binary"):
             continue  # CHAR_LENGTH
         name = f"mysql_{type(call).__name__.lower()}"
-        arguments = [one for one in (call.this, call.args.get("expression")) if one]
+        rest = (call.args.get("expression"), call.args.get("decimals"))
+        arguments = [one for one in (call.this, *rest) if one]
         call.replace(exp.Anonymous(this=name, expressions=arguments))
     if isinstance(tree, exp.TruncateTable):
         return f'DELETE FROM "{tree.expressions[0].name}"'
@@ -93,23 +110,24 @@ def translate(statement: str, database: str) -> str | Result:
         return _refusal(statement)
 
 
-def _nested_types(statement: str) -> int:
-    """Return how deep calls that are named like a type, such as DATE(), stand in one another.
+@cache
+def _parser() -> Any:
+    """Return sqlglot's parser with a limit.
 
-    sqlglot takes twice the time for each level, as it tries both meanings.
+    It tries one meaning after another, which takes twice the time for every JOIN without ON, or
+    call in a call that is named like a type.
     """
-    module = sqlglot()
-    types = module.dialects.MySQL.Parser.TYPE_TOKENS
-    kinds = [token.token_type for token in module.tokenize(statement, read="mysql")]
-    is_type: list[bool] = []  # of each bracket that is open
-    deepest = 0
-    for before, kind in zip([None, *kinds], kinds, strict=False):
-        if kind is module.TokenType.L_PAREN:
-            is_type.append(before in types)
-            deepest = max(deepest, sum(is_type)) if is_type[-1] else deepest
-        elif kind is module.TokenType.R_PAREN and is_type:
-            is_type.pop()
-    return deepest
+
+    class Parser(sqlglot().dialects.MySQL.Parser):  # type: ignore[misc]
+        left = _MOST_STEPS
+
+        def _advance(self, times: int = 1) -> None:
+            self.left -= 1
+            if self.left < 0:
+                raise _TooLongError
+            super()._advance(times)
+
+    return Parser
 
 
 def answer(
@@ -118,18 +136,24 @@ def answer(
     """Answer SHOW, DESC and EXPLAIN in MySQL's format; None if it is another statement."""
     if first_word(statement) not in ("SHOW", "DESC", "DESCRIBE", "EXPLAIN"):
         return None
-    text = statement.strip().rstrip(";").strip()
+    text = _COMMENT_BEHIND.sub("", bare(statement))
     if match := _EXPLAIN.match(text):
         return _explain(connection, text[match.end() :], database)
     if _DATABASES.fullmatch(text):
-        return Result((str((database,)), str(("information_schema",))))
+        return Result(tuple(str((name,)) for name in sorted((database, "information_schema"))))
     if match := _TABLES.fullmatch(text):
+        if match[2] and match[2].lower() != database.lower():
+            return _denied(match[2])
+        query = (
+            "SELECT lower(name), iif(type = 'view', 'VIEW', 'BASE TABLE') FROM sqlite_master "
+            "WHERE type IN ('table', 'view') AND name LIKE ? AND name NOT LIKE 'sqlite!_%' "
+            "ESCAPE '!' ORDER BY name"
+        )
+        found = connection.execute(query, (match[3] or "%",))
+        return Result(tuple(str(row if match[1] else row[:1]) for row in found))
+    if match := _CREATE.fullmatch(text):
         if match[1] and match[1].lower() != database.lower():
             return _denied(match[1])
-        query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE ?"
-        found = connection.execute(query, (match[2] or "%",))
-        return Result(tuple(str((name.lower(),)) for name in sorted(one for (one,) in found)))
-    if match := _CREATE.fullmatch(text):
         columns = _columns(connection, match[2], tables)
         if not columns:
             return Result(error=f"Table '{database}.{match[2]}' doesn't exist")

@@ -25,7 +25,7 @@ _OTHERWISE = (
 )
 
 
-def docker_server(dump: Path | None = None, *, timeout: float = 180.0) -> Address:
+def docker_server(dump: Path, *, timeout: float = 180.0) -> Address:
     """Bring up docker/compose.yaml's MySQL; return its root account's address when it is healthy.
 
     A server that is healthy already is taken as it is.
@@ -45,14 +45,14 @@ def docker_server(dump: Path | None = None, *, timeout: float = 180.0) -> Addres
         raise MissingExtraError(
             "A MySQL server in Docker needs the sql extra: pip install 'hpl-gym[sql]'."
         ) from None
-    if dump is not None and not dump.is_file():
+    if not dump.is_file():
         raise DataError(f"There is no file {dump}: name a MySQL dump such as ic_spider_dbs.sql.")
     try:
         with closing(docker.from_env()) as client, _lock():
             client.ping()
             container = _find(client)
             if container is None or _health(container) != "healthy":
-                _up(dump or Path(os.devnull))
+                _up(dump)
                 container = _wait(_find(client), timeout)
             return _address(container)
     except docker.errors.DockerException as error:

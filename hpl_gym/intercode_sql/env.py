@@ -10,7 +10,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from hpl_gym.cache import cache_folder, data_folder
+import gymnasium
+
+from hpl_gym.cache import cache_folder, data_folder, from_anywhere
 from hpl_gym.core import (
     DataError,
     EnvironmentFaultError,
@@ -176,7 +178,8 @@ class InterCodeSQLEnv(TextEnv):
 
     def question(self) -> Question:
         """Return the question that is played, with its gold query."""
-        assert self._question is not None, "reset() comes first"
+        if self._question is None:
+            raise gymnasium.error.ResetNeeded("There is no episode yet: call reset() first.")
         return self._question
 
     def gold(self) -> Result:
@@ -210,13 +213,15 @@ class InterCodeSQLEnv(TextEnv):
         )
 
     def _begin(self, task: Task) -> tuple[Any, str]:
+        question = self._find(task.task_id)
         self.close()
-        self._question = self._find(task.task_id)
+        self._question = question
         self._session = self.server.session(self._question.database)
         return State(), self._question.text
 
     def _advance(self, state: State, action: str) -> Outcome:
-        assert self._session is not None, "the environment was closed: reset() comes first"
+        if self._session is None:  # closed, or made for a restored state
+            self._session = self.server.session(self.question().database)
         statement = read_action(action)
         if statement.rstrip(";").strip().lower() == "submit":
             rows = state.result.rows if state.result else None
@@ -260,9 +265,9 @@ def _folder(data: str | Path) -> Path | None:
     if data == "generated":
         return None
     if data not in {"auto", "real"}:
-        return Path(data).expanduser()
+        return from_anywhere(data)
     if folder := os.environ.get("INTERCODE_DATA"):
-        return Path(folder).expanduser()
+        return from_anywhere(folder)
     data_root = data_folder()
     if data_root and (found := data_root / "intercode_sql").is_dir():
         return found

@@ -20,7 +20,7 @@ from hpl_gym.intercode_sql.mysql_load import (
     reader,
     run,
 )
-from hpl_gym.intercode_sql.mysql_result import as_mysql, clean, skip_results, timeless
+from hpl_gym.intercode_sql.mysql_result import as_mysql, clean, reproducible, skip_results
 from hpl_gym.intercode_sql.questions import QuestionSet
 from hpl_gym.intercode_sql.result import MOST_ROWS, TIME_LIMIT, TOO_SLOW, Result, to_result
 from hpl_gym.intercode_sql.session import Session, StatementLostError, first_word
@@ -116,10 +116,12 @@ class MySQLServer:
         strict = "" if self.maria else ",ONLY_FULL_GROUP_BY"
         try:
             connection = self._connect(user, self._password(user), database)
+            # MariaDB's tables in memory give rows of one rank in another order in each connection.
+            ties = "tmp_memory_table_size = 0, " if self.maria else ""
             run(
                 connection,
-                f"SET SESSION {limit}, sql_select_limit = {MOST_ROWS}, lock_wait_timeout = 5, "
-                f"timestamp = {_NOW}, "
+                f"SET SESSION {limit}, {ties}sql_select_limit = {MOST_ROWS}, "
+                f"lock_wait_timeout = 5, timestamp = {_NOW}, "
                 f"sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION{strict}'",
             )
             run(connection, "SELECT 1")  # settles FOUND_ROWS()
@@ -176,7 +178,7 @@ class MySQLServer:
             if self.maria and verb in _SHOWS and result.rows:
                 result = Result(tuple(map(as_mysql, result.rows)))
             if verb == "SHOW" and result.rows:
-                result = Result(tuple(map(timeless, result.rows)))
+                result = Result(tuple(map(reproducible, result.rows)))
             return result, 0, whole
         except connector().Error as error:
             if self._watch.has_killed(connection):

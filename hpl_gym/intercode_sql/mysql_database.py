@@ -13,7 +13,7 @@ from hpl_gym.core import EnvironmentFaultError
 from hpl_gym.intercode_sql.mysql_load import close, connector, drop, load, reader, run
 from hpl_gym.intercode_sql.questions import table_of
 from hpl_gym.intercode_sql.result import Result
-from hpl_gym.intercode_sql.session import StatementLostError, asks, leaves
+from hpl_gym.intercode_sql.session import StatementLostError, asks, first_word, leaves
 
 if TYPE_CHECKING:
     from hpl_gym.intercode_sql.mysql import MySQLServer
@@ -91,6 +91,7 @@ class PrivateCopy:
             server.make_account(admin, self.name, self.name, "ALL PRIVILEGES")
         self.broken = False
         self._qualified = _qualified(original, server.dump[original])
+        self._shown = _shown(original)
         try:
             self._connection = server.open(self.name, self.name)
         except EnvironmentFaultError:
@@ -108,14 +109,24 @@ class PrivateCopy:
             self._reopen()
         result, code, good = self.server.execute(self._connection, statement)
         if code in _OTHER_DATABASE:
-            here = self._qualified.sub(
-                lambda match: f"`{self.name}`." if match["database"] else match[0], statement
-            )
+            here = self._here(statement)
             if here != statement:
                 result, code, good = self.server.execute(self._connection, here)
         self.broken = not good
-        rows = result.rows and tuple(row.replace(self.name, self.original) for row in result.rows)
+        rows = result.rows and tuple(map(self._as_original, result.rows))
         return Result(rows, result.error.replace(self.name, self.original))
+
+    def _here(self, statement: str) -> str:
+        """Return a statement with the copy's name where it names the database."""
+        if first_word(statement) == "SHOW":
+            statement = self._shown.sub(rf"\1`{self.name}`", statement)
+        return self._qualified.sub(
+            lambda match: f"`{self.name}`." if match["database"] else match[0], statement
+        )
+
+    def _as_original(self, row: str) -> str:
+        row = row.replace(self.name, self.original)
+        return row.replace(self.name.replace("_", r"\\_"), self.original)
 
     def drop(self) -> None:
         """Remove the copy and its account; what is left if that fails is removed later."""
@@ -145,6 +156,13 @@ class PrivateCopy:
     def _remove(self) -> None:
         with suppress(connector().Error), self.server.admin() as admin:
             drop(admin, self.name)
+
+
+def _shown(database: str) -> re.Pattern[str]:
+    """Return what finds the database that a SHOW statement is about."""
+    name = re.escape(database)
+    before = r"(\b(?:FROM|IN|DATABASE|SCHEMA)\s+)"
+    return re.compile(rf"{before}(?:`{name}`|{name})(?=\s*(?:;|\Z|LIKE\b|WHERE\b))", re.IGNORECASE)
 
 
 def _qualified(database: str, statements: tuple[str, ...]) -> re.Pattern[str]:

@@ -17,6 +17,7 @@ _PARTS = {
 _PART = re.compile(rf" in ('?)({'|'.join(_PARTS)})\1(?=$| is ambiguous$)")
 _ACCOUNT = re.compile(r"'\w*'@'[^']*'")
 _STAMP = re.compile(r"datetime\.datetime\([\d, ]+\)")
+_PASSWORD = re.compile(r" IDENTIFIED BY PASSWORD \\?'[^'\\]*\\?'")
 _WIDTH = re.compile(r"\b(tinyint(?!\(1\))|smallint|mediumint|int|bigint)\(\d+\)")
 
 
@@ -33,9 +34,9 @@ def as_mysql(row: str) -> str:
     return _WIDTH.sub(r"\1", row)
 
 
-def timeless(row: str) -> str:
-    """Return a row of SHOW with the time of every episode in place of when a table was made."""
-    return _STAMP.sub("datetime.datetime(2024, 1, 1, 0, 0)", row)
+def reproducible(row: str) -> str:
+    """Return a row of SHOW without a password's hash, and with the time of every episode in it."""
+    return _STAMP.sub("datetime.datetime(2024, 1, 1, 0, 0)", _PASSWORD.sub("", row))
 
 
 def clean(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -129,6 +130,11 @@ def read_questions(
     lists = None
     if indices:
         lists = {split: _numbers(path, len(asked)) for split, path in indices.items()}
+        twice = [one for one, times in Counter(chain(*lists.values())).items() if times > 1]
+        if twice:
+            raise DataError(
+                f"The index files name question {twice[0]} twice: a question is in one split, once."
+            )
     digest = hashlib.sha256(f"{text}{asked}".encode()).hexdigest()[:12]
     return QuestionSet(digest, text, asked, lists)
 

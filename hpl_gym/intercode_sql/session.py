@@ -17,6 +17,15 @@ _LEFT = ("@", ":=", "/*", "_lock", "into", "last_insert_id", "found_rows", "next
 _ASKED = ("found_rows", "row_count", "warning_count", "error_count", "last_insert_id")
 _SHOWN = ("warnings", "errors", "count", "profile", "status")
 _RUN_BY_MYSQL = re.compile(r"/\*M?!\d*(.*?)\*/", re.DOTALL | re.IGNORECASE)
+_XA = re.compile(
+    r"\bxa(?:\s|/\*.*?\*/|--\s[^\n]*\n|#[^\n]*\n)+"
+    r"(?:start|begin|end|prepare|commit|rollback|recover)\b",
+    re.DOTALL | re.IGNORECASE,
+)
+# Locks by name are the server's: other episodes would see them.
+_LOCKS = re.compile(
+    r"\b(?:get_lock|is_free_lock|is_used_lock|release_lock|release_all_locks)\b", re.IGNORECASE
+)
 # Statements that run others, or after which a SELECT can.
 _ROUTINES = re.compile(r"function|execute|prepare|/\*m?!", re.IGNORECASE)
 
@@ -90,6 +99,8 @@ class Session:
             return log, self._use(statement)
         if _outlives(statement):
             return log, Result(error="XA transactions are not available here")
+        if _LOCKS.search(statement):
+            return log, Result(error="Locks by name are not available here")
         if not log and verb in _READS:
             result = self._database.read(statement)
             if result is not None:
@@ -122,7 +133,7 @@ class Session:
         raise AssertionError
 
     def _use(self, statement: str) -> Result:
-        name = _bare(statement).lstrip(" \r\n\t\f\v(")[len("use") :].strip(" \r\n\t\f\v;`")
+        name = bare(statement).lstrip(" \r\n\t\f\v(")[len("use") :].strip(" \r\n\t\f\v;`")
         if name.lower() == self._database.name.lower():
             return Result()
         return Result(error=f"Access denied for user 'agent'@'localhost' to database '{name}'")
@@ -152,9 +163,7 @@ def _changes_nothing(log: tuple[str, ...], statement: str) -> bool:
 def _outlives(statement: str) -> bool:
     """Whether a statement is of a transaction that outlives its connection, and so the copy."""
     text = _RUN_BY_MYSQL.sub(r" \1 ", statement)
-    word = first_word(text)
-    named = word in {"EXECUTE", "PREPARE"} and re.search(r"\bxa\b", text, re.IGNORECASE)
-    return word == "XA" or bool(named)
+    return first_word(text) not in _READS and bool(_XA.search(text))
 
 
 def leaves(statement: str) -> bool:
@@ -177,11 +186,11 @@ def _was_not_run(log: tuple[str, ...], result: Result) -> bool:
 
 def first_word(statement: str) -> str:
     """Return a statement's first word in upper case, behind space, comments and brackets."""
-    word = re.match(r"[\s(]*([A-Za-z]+)", _bare(statement))
+    word = re.match(r"[\s(]*([A-Za-z]+)", bare(statement))
     return word[1].upper() if word else ""
 
 
-def _bare(statement: str) -> str:
+def bare(statement: str) -> str:
     """Return a statement without the space and comments before it."""
     place = 0
     while match := _COMMENT.match(statement, place):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from decimal import ROUND_DOWN, Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,16 @@ _FUNCTIONS: dict[tuple[str, int], Callable[..., Any]] = {
     ("year", 1): lambda day: None if day is None else int(str(day)[:4]),
     ("month", 1): lambda day: None if day is None else int(str(day)[5:7]),
     ("day", 1): lambda day: None if day is None else int(str(day)[8:10]),
-    ("mysql_left", 2): lambda text, count: None if text is None else str(text)[: max(count, 0)],
+    ("mysql_left", 2): lambda text, count: (
+        None if text is None or count is None else str(text)[: max(count, 0)]
+    ),
     ("mysql_right", 2): lambda text, count: (
-        None if text is None else str(text)[-count:] if count > 0 else ""
+        None if text is None or count is None else str(text)[-count:] if count > 0 else ""
+    ),
+    ("mysql_trunc", 2): lambda value, places: (
+        None
+        if value is None or places is None
+        else float(Decimal(str(value)).quantize(Decimal(1).scaleb(-places), ROUND_DOWN))
     ),
     ("mysql_length", 1): lambda value: (
         None if value is None else len(value if isinstance(value, bytes) else str(value).encode())
@@ -176,7 +184,8 @@ def _prepare(connection: sqlite3.Connection, forbidden: frozenset[int]) -> None:
         if action == sqlite3.SQLITE_FUNCTION:
             allowed = str(function).lower() not in _CHANCE
         else:
-            allowed = action not in forbidden or name == "table_info"
+            asks = action == sqlite3.SQLITE_PRAGMA and name == "table_info"
+            allowed = asks or action not in forbidden
         return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
 
     own = sqlite3.connect(":memory:", check_same_thread=False)

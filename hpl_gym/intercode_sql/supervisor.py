@@ -56,6 +56,7 @@ _FLAGS = (
     "--local-infile=0",
     "--event-scheduler=OFF",
     "--performance-schema=OFF",
+    "--innodb-stats-auto-recalc=OFF",
     "--innodb-flush-log-at-trx-commit=0",
     "--innodb-buffer-pool-size=64M",
     "--loose-innodb-buffer-pool-size-max=64M",

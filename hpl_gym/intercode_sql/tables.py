@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -141,4 +142,6 @@ def sqlglot() -> Any:
         raise MissingExtraError(
             "InterCode-SQL needs the sql extra: pip install 'hpl-gym[sql]'."
         ) from error
+    # It warns of what agents write, in the middle of a training.
+    logging.getLogger("sqlglot").setLevel(logging.ERROR)
     return module

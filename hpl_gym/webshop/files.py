@@ -69,7 +69,8 @@ def _entries(
         attributes = _mapping(files.attributes.get(asin))
         product = read_product(raw, attributes, _mapping(files.reviews.get(asin)))
         if product:
-            human = [_mapping(one) for one in files.human.get(asin) or ()]
+            entries = files.human.get(asin)
+            human = [_mapping(one) for one in entries] if isinstance(entries, list) else []
             yield product, read_instructions(attributes, human)
     if strange:
         raise DataError(
@@ -88,7 +89,11 @@ def _sort_out(files: Sequence[Path]) -> _Files:
     for path in files:
         first = next(_items(path), None) if _opening(path) == "[" else None
         if isinstance(first, Mapping) and "reviews" in first and "asin" in first:
-            sorted_out.reviews |= {str(one["asin"]): one for one in _items(path)}
+            sorted_out.reviews |= {
+                str(one["asin"]): one
+                for one in _items(path)
+                if isinstance(one, Mapping) and "asin" in one
+            }
         elif isinstance(first, Mapping) and "asin" in first and "name" in first:
             if sorted_out.products:
                 raise DataError(
@@ -97,10 +102,9 @@ def _sort_out(files: Sequence[Path]) -> _Files:
             sorted_out.products = path
         elif first is None and _opening(path) == "{":
             content = _load(path)
-            entry = next(iter(content.values()), None)
-            if isinstance(entry, list):
+            if any(isinstance(one, list) for one in content.values()):
                 sorted_out.human |= content
-            elif isinstance(entry, Mapping) and "attributes" in entry:
+            elif any("attributes" in _mapping(one) for one in content.values()):
                 sorted_out.attributes |= content
             else:
                 raise DataError(f"{path} is none of the benchmark's files: name {_EXPECTED}.")

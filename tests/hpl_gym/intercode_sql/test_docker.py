@@ -125,11 +125,6 @@ def test_server_is_started_and_waited_for(engine, dump):
     assert env["HPL_SQL_DUMP"] == str(dump.resolve())
 
 
-def test_server_without_databases(engine):
-    assert docker_server().port == 3399
-    assert engine.ups[0][1]["HPL_SQL_DUMP"] == "/dev/null"
-
-
 def test_healthy_server_is_taken_as_it_is(engine, dump):
     engine.before = HEALTHY
     assert docker_server(dump).port == 3399

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hpl_gym  # noqa: F401
-from hpl_gym.core import DataError, HPLGymError, SnapshotVersionError, UnknownTaskError
+from hpl_gym.core import DataError, HPLGymError, SnapshotVersionError, Task, UnknownTaskError
 from hpl_gym.intercode_sql.env import _servers, read_action
 from hpl_gym.intercode_sql.questions import QuestionSet
 from hpl_gym.intercode_sql.sqlite import SQLiteServer
@@ -76,6 +76,21 @@ def test_rewards(make, statements, reward):
     for statement in statements:
         env.step(statement)
     assert env.step("submit")[1] == pytest.approx(reward)
+
+
+def test_a_closed_environment_goes_on_and_an_unknown_task_closes_nothing(make):
+    env = make().unwrapped
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.gold()
+    start(env, 1)
+    env.step("DELETE FROM book WHERE title = 'Beta'")
+    saved = env.snapshot()
+    env.close()
+    assert env.step("SELECT count(*) FROM book")[0] == "[(2,)]"
+    env.restore(saved)
+    with pytest.raises(UnknownTaskError):
+        env.reset(options={"task": Task("else/1", "test", "easy")})
+    assert env.step("SELECT count(*) FROM book")[0] == "[(2,)]"
 
 
 def test_ten_turns(make):

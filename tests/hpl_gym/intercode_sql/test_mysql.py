@@ -1,6 +1,7 @@
 """What only a live server can do: connections break, other databases are there."""
 
 import os
+import re
 import signal
 import time
 from dataclasses import replace
@@ -11,7 +12,7 @@ from hpl_gym.core import EnvironmentFaultError, HPLGymError
 from hpl_gym.intercode_sql import mysql_load
 from hpl_gym.intercode_sql.env import _gold
 from hpl_gym.intercode_sql.mysql import MySQLServer
-from hpl_gym.intercode_sql.mysql_load import run
+from hpl_gym.intercode_sql.mysql_load import reader, run
 from hpl_gym.intercode_sql.questions import QuestionSet
 from hpl_gym.intercode_sql.result import TOO_SLOW, Result
 from hpl_gym.intercode_sql.server import private_server, server_status, stop_server
@@ -87,6 +88,9 @@ def test_a_transaction_cannot_outlive_its_episode(mysql):
         "XA/**/BEGIN 'a'",
         "/*!XA*/ START 'a'",
         'EXECUTE IMMEDIATE "xa  begin 0x61"',
+        "SET STATEMENT max_statement_time=1 FOR XA START 'a'",
+        "BEGIN NOT ATOMIC XA START 'a'; END",
+        "CREATE PROCEDURE p() XA /* x */ START 'a'",
     ):
         after, result = session.run(log, statement)
         assert after == log
@@ -95,6 +99,47 @@ def test_a_transaction_cannot_outlive_its_episode(mysql):
     session.close()
     with mysql.admin() as admin:
         assert run(admin, "XA RECOVER") == []
+
+
+def test_after_a_write_the_database_is_still_called_by_its_name(mysql):
+    session = mysql.session(LIBRARY)
+    log = ()
+    looks = (
+        f"SHOW TABLES FROM {LIBRARY}",
+        f"SHOW TABLES IN `{LIBRARY}` LIKE 'book'",
+        f"SHOW COLUMNS FROM book FROM {LIBRARY};",
+        f"SHOW CREATE DATABASE {LIBRARY}",
+    )
+    before = [session.run((), look)[1] for look in looks]
+    log, _ = session.run((), "CREATE TEMPORARY TABLE zz (a int)")
+    assert [session.run(log, look)[1] for look in looks] == before
+    assert not any(one.error for one in before)
+    session.close()
+
+
+def test_no_password_is_shown(mysql):
+    session = mysql.session(LIBRARY)
+    for log in ((), session.run((), "CREATE TABLE zz (a int)")[0]):
+        shown = session.run(log, "SHOW GRANTS")[1].text
+        assert LIBRARY.replace("_", r"\\_") in shown or LIBRARY in shown
+        assert "IDENTIFIED" not in shown
+        assert not re.search("hpl_[0-9a-f]{8}_|hpl\\\\+_[0-9a-f]{8}", shown)
+    session.close()
+
+
+def test_rows_of_one_rank_come_in_one_order_on_every_connection(mysql):
+    if not mysql.maria:
+        pytest.skip("it is a trait of MariaDB")
+    query = (
+        "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 900) "
+        "SELECT md5(n % 300) AS name FROM t GROUP BY name ORDER BY count(*) DESC LIMIT 3"
+    )
+    seen = set()
+    for _ in range(20):
+        connection = mysql.open(reader(LIBRARY), LIBRARY)
+        seen.add(mysql.execute(connection, query)[0])
+        connection.close()
+    assert len(seen) == 1
 
 
 def test_a_copy_that_is_locked_holds_nobody_up(mysql, questions):

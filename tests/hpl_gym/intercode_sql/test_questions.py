@@ -78,6 +78,11 @@ def test_index_files_decide_the_splits(tmp_path):
     (tmp_path / "test.json").write_text("[4]")
     with pytest.raises(DataError, match="question numbers below 4"):
         read(folder, test=tmp_path / "test.json")
+    (tmp_path / "test.json").write_text("[1]")
+    for text in ("[0, 0]", "[0, 1]"):
+        (tmp_path / "train.json").write_text(text)
+        with pytest.raises(DataError, match="twice"):
+            read(folder, test=tmp_path / "test.json", train=tmp_path / "train.json")
 
 
 @pytest.mark.parametrize(

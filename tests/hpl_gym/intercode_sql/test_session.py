@@ -2,6 +2,7 @@
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -153,6 +154,8 @@ def test_nothing_hostile_leaves_a_trace(server, statement):
         assert hidden not in text.removeprefix("Error executing query")
     session.close()
     assert content() == before
+    assert not [*Path("/tmp").glob("hpl_stolen*"), *Path("/tmp").glob("hpl_attached*")]
+    assert not [*Path("/tmp").glob("*/far.ibd")]
 
 
 def test_slow_statements_are_ended(session):

@@ -1,7 +1,10 @@
 """What only SQLite has: its own clock and chance."""
 
+import sqlite3
+
 import pytest
 
+from hpl_gym.intercode_sql.sqlite import _FORBIDDEN, _LASTING, _prepare
 from tests.hpl_gym.intercode_sql.library import LIBRARY
 
 
@@ -29,9 +32,69 @@ def test_calls_in_one_another_have_a_limit(sqlite):
     for name in ("DATE", "CHAR", "TIME"):
         few, many = (f"SELECT {f'{name}(' * count}NULL{')' * count}" for count in (3, 40))
         assert not session.run((), few)[1].error
-        assert "nested too deeply" in session.run((), many)[1].error
+        assert "too complicated" in session.run((), many)[1].error
     plain = f"SELECT {'ABS(' * 20}1{')' * 20}, {'(' * 20}DATE('2020-01-02'){')' * 20}"
     assert session.run((), plain)[1].text == "[(1, '2020-01-02')]"
+
+
+def test_joins_without_on_have_a_limit(sqlite):
+    session = sqlite.session(LIBRARY)
+    few, many = (f"SELECT count(*) FROM book {'JOIN author ' * count}" for count in (1, 40))
+    assert session.run((), few)[1].text == "[(9,)]"
+    assert "too complicated" in session.run((), many)[1].error
+    values = ", ".join(map(str, range(9000)))
+    assert session.run((), f"SELECT 1 FROM book WHERE book_id IN ({values}) LIMIT 1")[1].rows
+
+
+@pytest.mark.parametrize(
+    ("look", "text"),
+    [
+        ("-- the tables\nSHOW TABLES; -- all", "[('author',), ('book',)]"),
+        ("/* look */ SHOW FULL TABLES LIKE 'b%' # x", "[('book', 'BASE TABLE')]"),
+        ("SHOW DATABASES", f"[('{LIBRARY}',), ('information_schema',)]"),
+        ("SELECT DATABASE(), SCHEMA()", f"[('{LIBRARY}', '{LIBRARY}')]"),
+        ("SELECT TRUNCATE(3.456, 1), TRUNCATE(-7.89, 0)", "[(3.4, -7.0)]"),
+        ("SELECT LEFT('abc', NULL), RIGHT('abc', NULL)", "[(None, None)]"),
+        ("SELECT DATE_FORMAT('2020-01-02', '%d.%m.%Y')", "[('02.01.2020',)]"),
+    ],
+)
+def test_what_is_asked_is_answered_as_by_mysql(sqlite, look, text):
+    assert sqlite.session(LIBRARY).run((), look)[1].text == text
+
+
+@pytest.mark.parametrize(
+    ("look", "error"),
+    [
+        ("SELECT DATE_FORMAT('2020-01-02', '%M')", "cannot be formatted"),
+        ("SHOW FULL COLUMNS FROM book", "not available"),
+        ("SHOW CREATE TABLE hpl_test_other.secret", "Access denied"),
+    ],
+)
+def test_what_sqlite_lacks_is_an_error(sqlite, look, error):
+    assert error in sqlite.session(LIBRARY).run((), look)[1].error
+
+
+def test_tables_that_were_made_are_shown(sqlite):
+    session = sqlite.session(LIBRARY)
+    log, _ = session.run((), "CREATE TABLE zoo (id INT PRIMARY KEY AUTO_INCREMENT, name TEXT)")
+    log, _ = session.run(log, "CREATE VIEW seen AS SELECT 1")
+    shown = session.run(log, "SHOW FULL TABLES")[1].text
+    assert shown == (
+        "[('author', 'BASE TABLE'), ('book', 'BASE TABLE'), ('seen', 'VIEW'), "
+        "('zoo', 'BASE TABLE')]"
+    )
+    session.close()
+
+
+def test_nothing_outside_is_reached(sqlite):
+    for forbidden in (_FORBIDDEN, _FORBIDDEN | _LASTING):
+        connection = sqlite3.connect(":memory:")
+        _prepare(connection, forbidden)
+        for statement in ("ATTACH ':memory:' AS table_info", "PRAGMA user_version = 3"):
+            with pytest.raises(sqlite3.DatabaseError, match="not authorized"):
+                connection.execute(statement)
+        assert connection.execute("SELECT * FROM pragma_table_info('x')").fetchall() == []
+        connection.close()
 
 
 def test_nothing_is_drawn(sqlite):

@@ -122,6 +122,15 @@ def test_the_benchmarks_files_are_told_apart_by_their_content(tmp_path):
     assert Catalog(tmp_path / "again").products == 2
 
 
+def test_entries_that_are_not_as_they_should_be_are_left_out(tmp_path):
+    human = {"x": 3, "y": []} | HUMAN
+    reviews = [{"asin": "B000000001", "reviews": []}, {"x": 1}, 7]
+    files = {"items_a": RAW, "items_b": {"x": {}} | ATTRIBUTES, "items_c": human}
+    folder = write(tmp_path / "data", **files, reviews_d=reviews)
+    prepare([folder], tmp_path / "shop")
+    assert Catalog(tmp_path / "shop").goals == {"human": 2, "synthetic": 4}
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
