@@ -38,8 +38,11 @@ PLANNED = {
     "save_steps",
     "dataloader_drop_last",
     "auto_find_batch_size",
+    "save_only_model",
+    "ignore_data_skip",
 }
-"""Arguments that follow from the plan; with others data would be left out."""
+"""Arguments that follow from the plan; with others data would be left out, or a stopped training
+would go on in another way."""
 DEEPSPEED = Path(__file__).parent / "configs" / "deepspeed"
 
 
@@ -104,15 +107,21 @@ def fit(
     if phase_end:
         callbacks.append(PhaseEnds(plan, stage.folder / "phases", save, phase_end))
     with bar(stage.folder.name, len(plan), done) as progress:
-        trainer = TreeTrainer(
-            model,
-            args,
-            packs,
-            beta,
-            metrics,
-            callbacks=[Shown(progress), *callbacks],
-            optimizers=(optimizer(model) if optimizer else None, None),
-        )
+        try:
+            trainer = TreeTrainer(
+                model,
+                args,
+                packs,
+                beta,
+                metrics,
+                callbacks=[Shown(progress), *callbacks],
+                optimizers=(optimizer(model) if optimizer else None, None),
+            )
+            if not trainer.is_deepspeed_enabled:  # what `train` makes, made here to see it fail
+                trainer.get_train_dataloader()
+                trainer.create_optimizer_and_scheduler(packs.steps)
+        except (ImportError, RuntimeError, TypeError, ValueError) as error:
+            raise HPLGymError(f"The setting 'args' of the training: {error}") from error
         trainer.remove_callback(PrinterCallback)
         with repeatable(state.device):
             trainer.train(resume_from_checkpoint=resume)
@@ -177,9 +186,9 @@ def arguments(
     if taken := sorted(PLANNED & set(own)):
         raise HPLGymError(
             f"The setting 'args' of the training: {taken[0]} follows from batch, epochs, "
-            "pack_tokens and save_steps; set these beside args."
+            "pack_tokens and save_steps, which are set beside args."
         )
-    if "deepspeed" in own:
+    if own.get("deepspeed"):
         _begin_deepspeed(state)
         shipped = DEEPSPEED / f"{own['deepspeed']}.json"
         own["deepspeed"] = str(shipped) if shipped.is_file() else own["deepspeed"]
@@ -276,7 +285,8 @@ def _save(
     adapter = folder.with_name("adapter")
     model.save_pretrained(adapter, state_dict=weights)
     unset_hf_deepspeed_config()  # this one is loaded whole
-    merged = PeftModel.from_pretrained(load(), adapter).merge_and_unload()
+    with torch.random.fork_rng(devices=[]):  # weights are drawn before they are read
+        merged = PeftModel.from_pretrained(load(), adapter).merge_and_unload()
     save_model(merged, tokenizer, folder)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from rich.console import Console
+from rich.table import Table
 from transformers import PreTrainedModel
 
 from hpl_gym.agents.chat import ChatEncoder, load_prompt, prompt_identity
@@ -117,8 +118,9 @@ def train(config: Config, run: Path, name: str = "train") -> dict[str, Any]:
     if not plan:
         raise HPLGymError("There is nothing to train on: every term with data has weight 0.")
     steps = Counter(step.phase for step in plan)
+    curriculum = _picture(config, pairs, steps)
     if state.is_main_process:
-        _draw_curriculum(config, stage.folder, pairs, steps)
+        display(curriculum)
 
     def phase_ended(phase: int, policy: Path) -> None:
         if settings.phases == "evaluate":
@@ -137,12 +139,13 @@ def train(config: Config, run: Path, name: str = "train") -> dict[str, Any]:
     )
     if not state.is_main_process:
         return stage.manifest
+    _save_picture(curriculum, stage.folder / "curriculum.svg")
     metrics = list(read_records(stage.folder / "metrics.jsonl"))
     fitting = Counter(item.term for item in pairs)
     asked = Counter(row["level"] for row in rows)
     return stage.finish(
-        experts=len(clones),
-        pairs={level: fitting[level] for level in LEVELS},
+        experts=len(clones) if settings.bc else 0,
+        pairs={level: fitting[level] if getattr(settings, level) else 0 for level in LEVELS},
         too_long={level: asked[level] - fitting[level] for level in LEVELS},
         steps=[steps[phase] for phase in (1, 2, 3)],
         tokens=packs.tokens,
@@ -180,14 +183,17 @@ def _referenced(
         )
 
 
-def _draw_curriculum(config: Config, folder: Path, pairs: list[Item], steps: Counter[int]) -> None:
-    """Show what each cell of the grid holds, and keep the picture as ``curriculum.svg``."""
+def _picture(config: Config, pairs: list[Item], steps: Counter[int]) -> Table:
+    """Return a table of what each cell of the curriculum's grid holds."""
     cells = [item.cell for item in pairs if item.term == "group"]
     picture = heat_map(cells, config.pairs.lengths, config.pairs.gaps)
     phases = len(CURRICULA[config.train.curriculum])
     told = ", ".join(f"phase {phase}: {steps[phase]}" for phase in range(1, phases + 1))
     picture.caption = f"Steps of {told}."
-    display(picture)
+    return picture
+
+
+def _save_picture(picture: Table, path: Path) -> None:
     drawn = Console(record=True, width=80, file=io.StringIO())
     drawn.print(picture)
-    drawn.save_svg(str(folder / "curriculum.svg"), title="curriculum")
+    drawn.save_svg(str(path), title="curriculum")

@@ -227,6 +227,10 @@ def tree_attention(
     Raises:
         HPLGymError: Some path is longer than the layer's sliding window.
     """
+    kind = query.device.type
+    if torch.is_autocast_enabled(kind):  # the mask compares the types before autocast casts them
+        half = torch.get_autocast_dtype(kind)
+        query, key, value = (one.to(half) for one in (query, key, value))
     tokens, groups = query.shape[2], query.shape[1] // key.shape[1]
     if groups > 1 and not query.is_cuda:  # the kernel for CPUs has no shared heads
         key, value = (one.repeat_interleave(groups, dim=1) for one in (key, value))

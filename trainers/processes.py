@@ -11,6 +11,7 @@ from typing import Any
 from accelerate import PartialState
 
 from hpl_gym.agents.language_model import check_device
+from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.progress import set_mode
 from hpl_gym.trainers.records import Stage
 
@@ -25,9 +26,15 @@ def processes(device: str) -> PartialState:
         device: The settings' device.
 
     Raises:
-        HPLGymError: There is no such device.
+        HPLGymError: There is no such device, or it is not the first one.
     """
     check_device(device)
+    kind, _, number = device.partition(":")
+    if number not in ("", "0"):
+        raise HPLGymError(
+            f"Training takes the first device that it sees, not {device}: set "
+            f"CUDA_VISIBLE_DEVICES={number} and device={kind}."
+        )
     more: dict[str, Any] = {}
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         more["timeout"] = _PATIENCE

@@ -2,7 +2,8 @@
 
 These are computed once, on token trees, and kept in ``pairs/reference/logprobs.jsonl``; no
 reference model is in memory while a policy is trained. Every method and setting reads the same. The
-first method of a run scores what it needs together, so their last bits depend on which that is.
+first method of a run scores the pairs of all levels together, with its own segmenter's groups, so
+their last bits depend on which that is.
 """
 
 from __future__ import annotations

@@ -126,7 +126,10 @@ class TreeTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the metrics since the last call to what is logged, and keep them in the file."""
         if "loss" in logs:
-            totals = self.accelerator.reduce(self._totals.to(self.args.device), "sum").tolist()
+            sums = self._totals
+            if self.accelerator.num_processes > 1:
+                sums = self.accelerator.reduce(sums.to(self.args.device), "sum")
+            totals = sums.tolist()
             self._totals.zero_()
             logs |= self._means(totals)
             if self.is_world_process_zero():

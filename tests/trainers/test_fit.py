@@ -23,7 +23,10 @@ from hpl_gym.trainers.tree_trainer import TreeTrainer
 from tests.language import new_model, tokenizer
 
 RNG = random.Random(0)
-EXAMPLES = [Example(tuple(RNG.choices(range(3, 90), k=12)), (0.0,) + (1.0,) * 11) for _ in range(6)]
+BEGIN = tuple(RNG.choices(range(3, 90), k=5))  # of all examples, so that trees have branches
+EXAMPLES = [
+    Example((*BEGIN, *RNG.choices(range(3, 90), k=7)), (0.0,) + (1.0,) * 11) for _ in range(6)
+]
 IDS = torch.arange(3, 15)[None]
 
 
@@ -96,6 +99,19 @@ def test_adapters_are_trained_alone_and_merged(tmp_path):
     assert model(input_ids=IDS).logits.shape == (1, 12, len(tokenizer()))
 
 
+def test_a_device_that_is_not_the_first_is_refused(monkeypatch):
+    monkeypatch.setattr("hpl_gym.trainers.processes.check_device", lambda _: None)
+    with pytest.raises(HPLGymError, match="CUDA_VISIBLE_DEVICES=1 and device=cuda"):
+        processes("cuda:1")
+
+
+def test_keeping_a_phases_policy_changes_no_loss(tmp_path):
+    lora = {"r": 2, "target_modules": ["q_proj"], "lora_dropout": 0.5}
+    alone, _ = trained(tmp_path / "alone", lora=lora)
+    kept, _ = trained(tmp_path / "kept", lora=lora, phase_end=lambda *_: None)
+    assert kept == alone
+
+
 def test_half_precision_is_near_single(tmp_path):
     whole, _ = trained(tmp_path / "whole")
     half, _ = trained(tmp_path / "half", args={"bf16": True})
@@ -121,6 +137,12 @@ def test_a_tracker_gets_the_metrics(tmp_path, monkeypatch):
         ({"args": {"gradient_accumulation_steps": 1}}, "follows from batch"),
         ({"args": {"per_device_train_batch_size": 2}}, "follows from batch"),
         ({"args": {"logging_steps": 2}}, "follows from batch"),
+        ({"args": {"save_only_model": True}}, "follows from batch"),
+        ({"args": {"ignore_data_skip": True}}, "follows from batch"),
+        ({"args": {"eval_strategy": "steps"}}, "eval"),
+        ({"args": {"report_to": "comet_ml"}}, "comet"),
+        ({"args": {"lr_scheduler_kwargs": {"nope": 1}}}, "nope"),
+        ({"args": {"dataloader_num_workers": -1}}, "num_workers"),
         ({"args": {"deepspeed": "zero3"}}, "launcher"),
         ({"lora": {"no_such": 1}}, "no_such"),
         ({"lora": {"target_modules": ["nowhere"]}}, "nowhere"),

@@ -189,11 +189,39 @@ def test_log_probabilities_of_other_pairs_are_refused(copy, capsys):
 
 
 def test_rejection_sampling_clones_what_the_policy_solved(copy):
+    records = map(json.loads, (copy / "experts/trajectories.jsonl").read_text().splitlines())
+    solved = [one for one in records if one["success"]]
+    same, other = ({**solved[0], "key": f"{solved[0]['task_id']}#{n}"} for n in (0, 1))
+    other["turns"] = [other["turns"][0], *other["turns"]]  # another course to the same end
+    (copy / "rft").mkdir()
+    sampled = "".join(json.dumps(one) + "\n" for one in (same, other))
+    (copy / "rft/trajectories.jsonl").write_text(sampled)
     assert hpl("rft", "--run", copy, "rft.count=3", "rft.samples=2", "rft.epochs=1") == 0
     manifest = json.loads((copy / "rft/manifest.json").read_text())
-    assert manifest["sampled"] == 6
-    assert manifest["kept"] <= manifest["solved"] <= 6
+    assert 6 <= manifest["sampled"] <= 8
+    assert (manifest["solved"], manifest["kept"]) == (2, 1)
+    assert manifest["trajectories"] == len(solved) + 1
     assert (copy / "rft/model/model.safetensors").is_file()
+
+
+def test_half_precision_trains_and_scores_the_reference(copy):
+    assert hpl("train", "--run", copy, "train.args={bf16: true, gradient_checkpointing: true}") == 0
+    assert (copy / "pairs/reference-bf16/logprobs.jsonl").is_file()
+    assert json.loads((copy / "train/manifest.json").read_text())["last"]["loss"] > 0
+
+
+def test_a_mistake_that_shows_late_does_not_bind_the_folder(copy, capsys):
+    for wrong in ("train.lora={target_modules: [q_prj]}", "train.args={report_to: comet_ml}"):
+        assert hpl("train", "--run", copy, wrong) == 1
+        assert "The setting" in capsys.readouterr().err
+    assert hpl("train", "--run", copy, "train.lora={target_modules: [q_proj]}") == 0
+
+
+def test_a_baseline_says_what_it_was_trained_on(copy):
+    assert hpl("train", "--run", copy, "--method", "eto") == 0
+    manifest = json.loads((copy / "eto/manifest.json").read_text())
+    assert manifest["experts"] == manifest["pairs"]["step"] == manifest["pairs"]["group"] == 0
+    assert manifest["pairs"]["trajectory"]
 
 
 def test_every_course_is_kept_once_and_none_of_the_experts():

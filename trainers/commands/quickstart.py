@@ -97,11 +97,17 @@ def quickstart(
     out.print(_stage_table(stages, results, run))
     for split in config.eval.splits:
         rates = {label: result["splits"][split] for label, result in results.items()}
-        out.print(success_table(f"Success on {games} {split} {TASKS[env]}, 95 % interval", rates))
+        title = " ".join(("Success on", *([games] * (env == "alfworld")), split, TASKS[env]))
+        out.print(success_table(f"{title}, 95 % interval", rates))
     seconds = round(time.monotonic() - began, 1)
     write_json(
         run / "result.json",
-        {"env": env, "games": games, "results": results, "seconds_of_this_call": seconds},
+        {
+            "env": env,
+            "data": games if env == "alfworld" else config.env.kwargs.get("data", "auto"),
+            "results": results,
+            "seconds_of_this_call": seconds,
+        },
     )
     typer.echo(f"{seconds / 60:.1f} minutes. Everything is in {run}/, the table in result.json.")
     there = shlex.quote(str(run))
@@ -132,8 +138,9 @@ def _stage_table(
     )
     kept = ", ".join(f"{count} {level}" for level, count in pairs["kept"].items())
     table.add_row("pairs", kept, _seconds(pairs))
-    steps = " + ".join(map(str, train["steps"]))
-    table.add_row("train", f"{steps} steps in three phases", _seconds(train))
+    steps = [str(count) for count in train["steps"] if count]
+    phases = ("one phase", "two phases", "three phases")[len(steps) - 1]
+    table.add_row("train", f"{' + '.join(steps)} steps in {phases}", _seconds(train))
     for label, result in results.items():
         manifest = json.loads((run / "eval" / label.lower() / "manifest.json").read_text())
         turns = f"{result['mean_turns']} turns an episode on average"
