@@ -213,7 +213,7 @@ def _begin_deepspeed(state: PartialState) -> None:
         ) from error
     if not torch.distributed.is_initialized():
         raise HPLGymError(
-            "DeepSpeed needs a launcher: torchrun --nproc_per_node 1 -m hpl_gym.trainers.cli "
+            "DeepSpeed needs a launcher: torchrun --nproc_per_node 1 -m hpl_gym.trainers.cli -- "
             "and then the command, or accelerate launch."
         )
     deepspeed.init_distributed(dist_backend=state.backend)
