@@ -20,9 +20,9 @@ from hpl_gym.trainers.progress import bar
 from hpl_gym.trainers.records import Stage, digest, read_records, write_json
 from hpl_gym.trainers.rollout import Simulator, State, rollout
 from hpl_gym.trainers.sections import decisive
+from hpl_gym.trainers.seeds import stream
 from hpl_gym.trainers.statistics import summarize
 from hpl_gym.trainers.trajectory import to_record
-from hpl_gym.trainers.value import stream
 from hpl_gym.trainers.work import choose, in_order, repeated
 
 SCRIPTED: dict[str, Literal["search", "informed"]] = {"scripted": "search", "informed": "informed"}

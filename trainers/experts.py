@@ -19,8 +19,8 @@ from hpl_gym.trainers.progress import bar
 from hpl_gym.trainers.records import Stage, read_records
 from hpl_gym.trainers.rollout import Simulator, rollout
 from hpl_gym.trainers.sections import decisive
+from hpl_gym.trainers.seeds import stream
 from hpl_gym.trainers.trajectory import to_record
-from hpl_gym.trainers.value import stream
 from hpl_gym.trainers.work import choose, in_order, repeated
 from hpl_gym.wrappers.react import parse_reply
 from hpl_gym.wrappers.transcript import Conversation

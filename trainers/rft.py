@@ -22,9 +22,9 @@ from hpl_gym.trainers.progress import bar
 from hpl_gym.trainers.records import Stage, digest, finished_manifest, read_records
 from hpl_gym.trainers.rollout import Simulator, State, rollout
 from hpl_gym.trainers.sections import decisive
+from hpl_gym.trainers.seeds import stream
 from hpl_gym.trainers.sft import clone
 from hpl_gym.trainers.trajectory import to_record
-from hpl_gym.trainers.value import stream
 from hpl_gym.trainers.work import choose, in_order, repeated, together
 from hpl_gym.trainers.worker import load_policy
 from hpl_gym.wrappers.react import parse_reply

@@ -8,6 +8,7 @@ from typing import Any
 
 from hpl_gym.agents.agent import Agent
 from hpl_gym.trainers.rollout import Simulator, State, cost, rollouts, until_met
+from hpl_gym.trainers.seeds import draw
 from hpl_gym.trainers.work import together
 
 
@@ -18,9 +19,10 @@ class Values:
     branches that did the same meet in the same state: each is estimated once, from M rollouts.
 
     The rollouts with one number have one seed, whatever state they start from, and a reply depends
-    on seed and history alone. So a rollout that comes to a state which is valued too goes on as
-    that state's rollout with this number, and is computed once. The M rollouts of a state are
-    independent of each other, and its value is unbiased; values along one path share outcomes.
+    on the seed, the history and its tokens alone. So a rollout that comes to a state which is
+    valued too goes on as that state's rollout with this number, and is computed once. The M
+    rollouts of a state are independent of each other, and its value is unbiased; values along one
+    path share outcomes.
 
     Args:
         simulator: A simulator of the task.
@@ -105,14 +107,3 @@ class Values:
             "value": sum(rewards) / len(rewards),
             **cost(own),
         }
-
-
-def draw(seed: int, number: int) -> int:
-    """Return the seed of the rollouts with this number."""
-    return stream(seed, "draw", number)
-
-
-def stream(seed: int, *names: object) -> int:
-    """Return a seed of its own for each use, derived from the run's `seed`."""
-    text = " ".join(map(str, (seed, *names)))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "little")

@@ -13,9 +13,10 @@ from hpl_gym.core import Task
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.evaluate import play_task
 from hpl_gym.trainers.rollout import Simulator, State, cost, joined, rollouts, until_met
+from hpl_gym.trainers.seeds import draw
 from hpl_gym.trainers.segment import Span
 from hpl_gym.trainers.trajectory import replay, retrace, turn_record
-from hpl_gym.trainers.value import Values, draw
+from hpl_gym.trainers.value import Values
 from hpl_gym.trainers.work import repeated
 from hpl_gym.wrappers.transcript import Conversation
 

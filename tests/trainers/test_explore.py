@@ -19,8 +19,8 @@ from hpl_gym.trainers.preferences import make_pairs
 from hpl_gym.trainers.records import Stage, StageError, read_records
 from hpl_gym.trainers.reference import pair_items, pair_records
 from hpl_gym.trainers.rollout import Simulator, rollout
+from hpl_gym.trainers.seeds import draw
 from hpl_gym.trainers.trajectory import replay, to_conversation, to_record
-from hpl_gym.trainers.value import draw
 from tests.language import PROMPT, tokenizer
 from tests.toy import ToyEnv
 from tests.trainers.test_rollout import HARD, Reciter

@@ -25,9 +25,9 @@ from hpl_gym.trainers.progress import bar
 from hpl_gym.trainers.records import Stage, digest
 from hpl_gym.trainers.reproduction.presets import PropositionConfig
 from hpl_gym.trainers.rollout import Simulator, rollouts
+from hpl_gym.trainers.seeds import draw
 from hpl_gym.trainers.segment import fixed_k
 from hpl_gym.trainers.trajectory import replay
-from hpl_gym.trainers.value import draw
 from hpl_gym.trainers.work import choose, in_order
 from hpl_gym.trainers.worker import load_policy
 
