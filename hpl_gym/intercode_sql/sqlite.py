@@ -85,7 +85,8 @@ class SQLiteServer:
 
     def __init__(self, questions: QuestionSet) -> None:
         self.name = f"sqlite {sqlite3.sqlite_version}"
-        self._folder = cache_folder("sql") / f"{FORMAT}-{questions.digest}"
+        translator = sqlglot().__version__  # which says what DESC shows
+        self._folder = cache_folder("sql") / f"{FORMAT}-{questions.digest}-{translator}"
         if not self._folder.is_dir():
             _build(self._folder, questions)
         self._databases: dict[str, SharedDatabase] = {}
