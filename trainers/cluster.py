@@ -24,12 +24,12 @@ from hpl_gym.trainers.worker import Record, Worker, load_policy
 
 _FOREVER = {"max_restarts": -1, "max_task_retries": -1}
 _VARIABLES = (
-    "HPL_VARIABLES",
+    "HPL_DATA",
     "HPL_CACHE",
     "HPL_MYSQL_DSN",
-    "ALFWORLD_VARIABLES",
-    "WEBSHOP_VARIABLES",
-    "INTERCODE_VARIABLES",
+    "ALFWORLD_DATA",
+    "WEBSHOP_DATA",
+    "INTERCODE_DATA",
     "OPENAI_BASE_URL",
     "OPENAI_API_KEY",
     "VLLM_BATCH_INVARIANT",
@@ -64,19 +64,16 @@ class Cluster:
             ) from error
         self._ray = ray
         variables = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+        _call(address)
         try:
-            _call(address)
             ray.init(
                 address=address,
                 runtime_env={"env_vars": variables},
                 log_to_driver=False,
                 logging_level="error",
             )
-        except (OSError, ValueError) as error:
-            raise HPLGymError(
-                f"There is no Ray cluster at {address!r}: start one with `ray start --head`, or "
-                "use --ray local."
-            ) from error
+        except (ConnectionError, ValueError) as error:
+            raise _no_cluster(address) from error
         model = model.resolve() if model.is_dir() else model
         resources = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0))
@@ -136,8 +133,7 @@ class Cluster:
             self._ray.get([actor.usage.remote() for actor in actors])
         except self._ray.exceptions.RayActorError as error:
             self._ray.shutdown()
-            reason = str(error).strip().splitlines()[-1]
-            raise HPLGymError(f"The policy does not start on the cluster: {reason}") from error
+            raise _not_begun(error) from error
 
     async def _plain(self, answer: Awaitable[Any]) -> Any:
         """Return an actor's answer, or raise the error as it was there."""
@@ -147,13 +143,30 @@ class Cluster:
             if isinstance(error.cause, HPLGymError):
                 raise error.cause from None
             raise
+        except self._ray.exceptions.RayActorError as error:
+            raise _not_begun(error) from error
 
 
 def _call(address: str) -> None:
-    """Raise an OSError where an address is a machine's and nobody answers: Ray would wait."""
+    """Raise an error where an address is a machine's and nobody answers: Ray would wait."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=5).close()
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+        except OSError as error:
+            raise _no_cluster(address) from error
+
+
+def _not_begun(error: Exception) -> HPLGymError:
+    reason = str(error).strip().splitlines()[-1]
+    return HPLGymError(f"A worker or policy does not start on the cluster: {reason}")
+
+
+def _no_cluster(address: str) -> HPLGymError:
+    return HPLGymError(
+        f"There is no Ray cluster at {address!r}: start one with `ray start --head`, or use --ray "
+        "local."
+    )
 
 
 class _Policy:

@@ -71,8 +71,8 @@ class Config(Section):
             "max_new_tokens": self.max_new_tokens,
             "backend": self.backend,
         }
-        if self.backend == "transformers":
-            settings["precision"] = "double" if self.device == "cpu" else "bfloat16"
+        if self.backend == "transformers" and self.device != "cpu":
+            settings["precision"] = "bfloat16"  # double on a CPU
         return settings
 
 

@@ -107,6 +107,7 @@ def fit(
     if phase_end:
         callbacks.append(PhaseEnds(plan, stage.folder / "phases", save, phase_end))
     with bar(stage.folder.name, len(plan), done) as progress:
+        made = optimizer(model) if optimizer else None
         try:
             trainer = TreeTrainer(
                 model,
@@ -115,11 +116,14 @@ def fit(
                 beta,
                 metrics,
                 callbacks=[Shown(progress), *callbacks],
-                optimizers=(optimizer(model) if optimizer else None, None),
+                optimizers=(made, None),
             )
-            if not trainer.is_deepspeed_enabled:  # what `train` makes, made here to see it fail
+            # What `train` makes where it does not wrap the model first, made here to see it fail.
+            if not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
                 trainer.get_train_dataloader()
                 trainer.create_optimizer_and_scheduler(packs.steps)
+        except torch.OutOfMemoryError:
+            raise
         except (ImportError, RuntimeError, TypeError, ValueError) as error:
             raise HPLGymError(f"The setting 'args' of the training: {error}") from error
         trainer.remove_callback(PrinterCallback)

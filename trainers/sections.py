@@ -207,7 +207,10 @@ class ExploreConfig(Section):
     @model_validator(mode="after")
     def _asks_only_for_a_segmenter(self) -> ExploreConfig:
         if self.semantic and "semantic" not in self.segmenters:
-            raise ValueError("semantic names a model for a segmenter that segmenters does not have")
+            raise ValueError(
+                "explore.semantic names a model for a segmenter that explore.segmenters does not "
+                "have: add 'semantic' there, or set explore.semantic=null"
+            )
         return self
 
 

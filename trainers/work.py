@@ -37,7 +37,7 @@ async def in_order(
         items: What to work on.
         work: The coroutine of one item.
         done: Called with each item and its result, in the order of `items`.
-        concurrency: Most items under work at a time. Where the first takes long, at most three
+        concurrency: Most items under work at a time. Where the first takes long, fewer than four
             times as many results wait for it.
     """
     free, ahead = asyncio.Semaphore(concurrency), asyncio.Semaphore(4 * concurrency)

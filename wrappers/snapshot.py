@@ -86,7 +86,7 @@ class Fields:
             SnapshotStackError: One of the values cannot be pickled; `owner` says whose it is.
         """
         immutable, mutable = [], {}
-        for name, value in sorted(items, key=itemgetter(0)):
+        for name, value in items:
             if type(value) in _IMMUTABLE:
                 immutable.append((name, value))
             else:
@@ -303,7 +303,8 @@ class SnapshotWrapper(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorAr
 
     def _save(self) -> tuple[Fields, ...]:
         return tuple(
-            Fields.hold(type(layer).__name__, _state(layer).items()) for layer in self._layers
+            Fields.hold(type(layer).__name__, sorted(_state(layer).items(), key=itemgetter(0)))
+            for layer in self._layers
         )
 
     def _load(self, layers: tuple[Fields, ...]) -> None:

@@ -11,6 +11,7 @@ import shutil
 import tarfile
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -250,8 +251,9 @@ def unpack(data: Path) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         for left in target.parent.glob("partial-*"):
-            if left.stat().st_mtime < time.time() - _DAY:  # by one that was killed
-                shutil.rmtree(left, ignore_errors=True)
+            with suppress(FileNotFoundError):  # another process is done with it
+                if left.stat().st_mtime < time.time() - _DAY:  # by one that was killed
+                    shutil.rmtree(left, ignore_errors=True)
         partial = Path(tempfile.mkdtemp(prefix="partial-", dir=target.parent))
         partial.chmod(0o755)  # for all users of the cache
         try:

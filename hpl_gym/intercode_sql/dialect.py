@@ -8,7 +8,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from hpl_gym.intercode_sql.result import Result
-from hpl_gym.intercode_sql.session import bare, first_word
+from hpl_gym.intercode_sql.session import first_word, uncommented
 from hpl_gym.intercode_sql.tables import Column, Table, sqlglot
 
 _NAME = r"`?(\w+)`?"
@@ -24,9 +24,8 @@ _COLUMNS = re.compile(
 _CREATE = re.compile(rf"SHOW\s+CREATE\s+TABLE\s+(?:{_NAME}\s*\.\s*)?{_NAME}", re.IGNORECASE)
 _DATABASES = re.compile(r"SHOW\s+(?:DATABASES|SCHEMAS)", re.IGNORECASE)
 _EXPLAIN = re.compile(r"(?:DESC|DESCRIBE|EXPLAIN)\s+(?=SELECT|WITH|\()", re.IGNORECASE)
-_COMMENT_BEHIND = re.compile(r"(?:\s|;|--\s[^\n]*|#[^\n]*|/\*(?!M?!)[^*]*\*/)+\Z")
 # What SQLite of any version formats of a time, as sqlglot writes MySQL's letters.
-_FORMATS = frozenset("dfHjmMsSwWY%")
+_FORMATS = frozenset("dHjmMSwY%")
 _MOST_STEPS = 200_000  # of the parser; a statement of 10,000 values takes 20,000
 _SYNTAX = (
     "You have an error in your SQL syntax; check the manual that corresponds to your MySQL server "
@@ -91,16 +90,19 @@ def translate(statement: str, database: str) -> str | Result:
     ):
         return _refusal(statement)
     for time in tree.find_all(exp.TimeToStr):
-        if not set(re.findall("%(.)", time.args["format"].name)) <= _FORMATS:
+        form = time.args["format"]
+        known = isinstance(form, exp.Literal) and {*re.findall("%(.)", form.name)} <= _FORMATS
+        if not known:
             return Result(error="Names and other parts of a time cannot be formatted here")
     for call in [*tree.find_all(exp.CurrentSchema)]:
         call.replace(exp.Literal.string(database))
-    for call in [*tree.find_all(exp.Left, exp.Right, exp.Rand, exp.Length, exp.Trunc)]:
+    if tree.find(exp.Trunc):
+        return Result(error="TRUNCATE() is not available here")
+    for call in [*tree.find_all(exp.Left, exp.Right, exp.Rand, exp.Length)]:
         if isinstance(call, exp.Length) and not call.args.get("binary"):
             continue  # CHAR_LENGTH
         name = f"mysql_{type(call).__name__.lower()}"
-        rest = (call.args.get("expression"), call.args.get("decimals"))
-        arguments = [one for one in (call.this, *rest) if one]
+        arguments = [one for one in (call.this, call.args.get("expression")) if one]
         call.replace(exp.Anonymous(this=name, expressions=arguments))
     if isinstance(tree, exp.TruncateTable):
         return f'DELETE FROM "{tree.expressions[0].name}"'
@@ -136,7 +138,7 @@ def answer(
     """Answer SHOW, DESC and EXPLAIN in MySQL's format; None if it is another statement."""
     if first_word(statement) not in ("SHOW", "DESC", "DESCRIBE", "EXPLAIN"):
         return None
-    text = _COMMENT_BEHIND.sub("", bare(statement))
+    text = uncommented(statement).strip().rstrip(";").strip()
     if match := _EXPLAIN.match(text):
         return _explain(connection, text[match.end() :], database)
     if _DATABASES.fullmatch(text):

@@ -31,7 +31,8 @@ def load(admin: Any, name: str, statements: tuple[str, ...]) -> None:
         run(admin, "COMMIT")
         # Else the server counts by itself seconds later, and joins in another order from then on.
         tables = ", ".join(f"`{table}`" for (table,) in run(admin, "SHOW TABLES"))
-        run(admin, f"ANALYZE TABLE {tables}")
+        if tables:
+            run(admin, f"ANALYZE TABLE {tables}")
     except BaseException:
         with suppress(connector().Error):
             run(admin, f"DROP DATABASE `{name}`")

@@ -16,15 +16,20 @@ _LEFT = ("@", ":=", "/*", "_lock", "into", "last_insert_id", "found_rows", "next
 # What is in all statements that tell of those before, even of those that changed nothing.
 _ASKED = ("found_rows", "row_count", "warning_count", "error_count", "last_insert_id")
 _SHOWN = ("warnings", "errors", "count", "profile", "status")
-_RUN_BY_MYSQL = re.compile(r"/\*M?!\d*(.*?)\*/", re.DOTALL | re.IGNORECASE)
-_XA = re.compile(
-    r"\bxa(?:\s|/\*.*?\*/|--\s[^\n]*\n|#[^\n]*\n)+"
-    r"(?:start|begin|end|prepare|commit|rollback|recover)\b",
-    re.DOTALL | re.IGNORECASE,
-)
+_RUN_BY_MYSQL = re.compile(r"/\*M?!\d*(.*?)(?:\*/|\Z)", re.DOTALL | re.IGNORECASE)
+_XA = re.compile(r"\bxa\s+(?:start|begin|end|prepare|commit|rollback|recover)\b", re.IGNORECASE)
 # Locks by name are the server's: other episodes would see them.
 _LOCKS = re.compile(
-    r"\b(?:get_lock|is_free_lock|is_used_lock|release_lock|release_all_locks)\b", re.IGNORECASE
+    r"\b(?:get_lock|is_free_lock|is_used_lock|release_lock|release_all_locks)\s*\(", re.IGNORECASE
+)
+_RUNS_TEXTS = frozenset("PREPARE EXECUTE SET BEGIN CREATE".split())
+_NO_QUOTES = str.maketrans("'\"`", "   ")
+# Texts and names in quotes, and comments that are none of MySQL's own. What is not closed goes on
+# to the end, so that a statement is looked through once.
+_QUOTED = re.compile(
+    r"""('(?:[^'\\]|\\.|'')*+(?:'|\Z)|"(?:[^"\\]|\\.|"")*+(?:"|\Z)|`[^`]*(?:`|\Z))"""
+    r"""|--(?=\s)[^\n]*|\#[^\n]*|/\*(?!M?!).*?(?:\*/|\Z)""",
+    re.DOTALL,
 )
 # Statements that run others, or after which a SELECT can.
 _ROUTINES = re.compile(r"function|execute|prepare|/\*m?!", re.IGNORECASE)
@@ -97,9 +102,12 @@ class Session:
         verb = first_word(statement)
         if verb == "USE":
             return log, self._use(statement)
-        if _outlives(statement):
+        plain = _RUN_BY_MYSQL.sub(r" \1 ", uncommented(statement, texts=False))
+        if verb in _RUNS_TEXTS:
+            plain += uncommented(statement.translate(_NO_QUOTES))
+        if first_word(plain) not in _READS and _XA.search(plain):
             return log, Result(error="XA transactions are not available here")
-        if _LOCKS.search(statement):
+        if _LOCKS.search(plain):
             return log, Result(error="Locks by name are not available here")
         if not log and verb in _READS:
             result = self._database.read(statement)
@@ -160,12 +168,6 @@ def _changes_nothing(log: tuple[str, ...], statement: str) -> bool:
     return plain and not any(map(_ROUTINES.search, log))
 
 
-def _outlives(statement: str) -> bool:
-    """Whether a statement is of a transaction that outlives its connection, and so the copy."""
-    text = _RUN_BY_MYSQL.sub(r" \1 ", statement)
-    return first_word(text) not in _READS and bool(_XA.search(text))
-
-
 def leaves(statement: str) -> bool:
     """Whether a statement that reads can leave something in its connection."""
     text = statement.lower()
@@ -188,6 +190,11 @@ def first_word(statement: str) -> str:
     """Return a statement's first word in upper case, behind space, comments and brackets."""
     word = re.match(r"[\s(]*([A-Za-z]+)", bare(statement))
     return word[1].upper() if word else ""
+
+
+def uncommented(statement: str, *, texts: bool = True) -> str:
+    """Return a statement without comments; unless `texts`, without what is in quotes either."""
+    return _QUOTED.sub(lambda match: (match[1] if texts else "''") if match[1] else " ", statement)
 
 
 def bare(statement: str) -> str:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from decimal import ROUND_DOWN, Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -43,20 +42,29 @@ _MOST_PAGES = 50_000  # of 4 KiB, in a private copy
 _PATTERN = 1000  # bytes of a LIKE pattern
 _CHECK = 200  # steps of SQLite's machine between two looks at the clock
 _NOW = "2024-01-01 00:00:00"  # as on MySQL
+
+
+def _whole(value: Any) -> int:
+    """Return a number of characters as MySQL takes it: rounded, and 0 where it is no number."""
+    try:
+        return round(float(value))
+    except (ValueError, OverflowError):
+        return 0
+
+
 _FUNCTIONS: dict[tuple[str, int], Callable[..., Any]] = {
     ("year", 1): lambda day: None if day is None else int(str(day)[:4]),
     ("month", 1): lambda day: None if day is None else int(str(day)[5:7]),
     ("day", 1): lambda day: None if day is None else int(str(day)[8:10]),
     ("mysql_left", 2): lambda text, count: (
-        None if text is None or count is None else str(text)[: max(count, 0)]
+        None if text is None or count is None else str(text)[: max(_whole(count), 0)]
     ),
     ("mysql_right", 2): lambda text, count: (
-        None if text is None or count is None else str(text)[-count:] if count > 0 else ""
-    ),
-    ("mysql_trunc", 2): lambda value, places: (
         None
-        if value is None or places is None
-        else float(Decimal(str(value)).quantize(Decimal(1).scaleb(-places), ROUND_DOWN))
+        if text is None or count is None
+        else str(text)[-_whole(count) :]
+        if _whole(count) > 0
+        else ""
     ),
     ("mysql_length", 1): lambda value: (
         None if value is None else len(value if isinstance(value, bytes) else str(value).encode())

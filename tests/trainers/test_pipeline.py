@@ -3,12 +3,16 @@
 import asyncio
 import io
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import hpl_gym
+from hpl_gym.trainers import cluster
 from hpl_gym.trainers.cluster import Cluster
 from hpl_gym.trainers.config import load_config
 from hpl_gym.trainers.records import read_records
@@ -127,6 +131,14 @@ def test_evaluation_gives_the_same_bytes_on_a_cluster(run, tmp_path, capsys):
     assert len(error) < 500
 
 
+def test_a_cluster_has_every_variable_that_says_where_data_are():
+    read = set()
+    for path in Path(hpl_gym.__file__).parent.rglob("*.py"):
+        read |= set(re.findall(r"environ(?:\.get\(|\[)\"(\w+)\"", path.read_text()))
+    assert {"HPL_DATA", "HPL_CACHE", "ALFWORLD_DATA", "WEBSHOP_DATA", "INTERCODE_DATA"} <= read
+    assert read <= set(cluster._VARIABLES)
+
+
 def test_a_cluster_that_is_not_there_is_told_at_once(run, capsys):
     pytest.importorskip("ray")
     where = ("--run", run, "--agent", "sft", "--name", "nowhere")
@@ -190,8 +202,8 @@ def test_a_person_sees_every_observation_once(capsys, monkeypatch):
             "device",
         ),
         (["eval", "--agent", "sft", "--name", "x", "device=gpu"], "no device 'gpu'"),
-        (["explore", "explore.semantic=gpt-4o"], "segmenters does not have"),
-        (["explore", "device=mps"], "precision was 'double', is 'bfloat16'"),
+        (["explore", "explore.semantic=gpt-4o"], "add 'semantic' there"),
+        (["explore", "device=mps"], "precision was None, is 'bfloat16'"),
         (["pairs", "pairs.lengths=[2,4,6]"], "rise from 0"),
         (["play", "--agent", "scripted", "--task", "999999"], "out of range"),
         (["play", "env.kwargs={engine: steam}"], "steam"),

@@ -88,6 +88,7 @@ def test_a_transaction_cannot_outlive_its_episode(mysql):
         "XA/**/BEGIN 'a'",
         "/*!XA*/ START 'a'",
         'EXECUTE IMMEDIATE "xa  begin 0x61"',
+        "EXECUTE IMMEDIATE 'xa/**/begin 0x61'",
         "SET STATEMENT max_statement_time=1 FOR XA START 'a'",
         "BEGIN NOT ATOMIC XA START 'a'; END",
         "CREATE PROCEDURE p() XA /* x */ START 'a'",

@@ -158,6 +158,45 @@ def test_nothing_hostile_leaves_a_trace(server, statement):
     assert not [*Path("/tmp").glob("*/far.ibd")]
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SHOW TABLES " + "#" * 60 + "\nx",
+        "SHOW TABLES " + "-- " * 60 + "\nx",
+        "INSERT xa" + "/**/" * 60 + "!",
+        "SELECT '" + "''" * 60,
+        "SHOW TABLES" + "/*" * 30_000,
+        "SHOW TABLES" + "/*!" * 20_000,
+        "SHOW TABLES '" + "\\'" * 30_000,
+    ],
+)
+def test_no_statement_is_looked_at_for_long(session, statement):
+    begun = time.monotonic()
+    run(session, statement)
+    assert time.monotonic() - begun < 3
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT 'get_lock(1, 2)', 1 AS release_lock",
+        "SELECT 'xa start'",
+        "SELECT name FROM author WHERE name = 'fox xa end'",
+        "DELETE FROM book WHERE title = 'xa start'",
+    ],
+)
+def test_what_is_only_called_like_a_lock_is_none(session, statement):
+    assert not session.run((), statement)[1].error
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["SELECT GET_LOCK('x', 0)", "DO RELEASE_ALL_LOCKS ()", "SELECT /*! IS_USED_LOCK( */ 'x')"],
+)
+def test_there_are_no_locks_by_name(session, statement):
+    assert "Locks by name" in session.run((), statement)[1].error
+
+
 def test_slow_statements_are_ended(session):
     many = ", ".join(f"book AS b{number}" for number in range(26))
     begun = time.monotonic()

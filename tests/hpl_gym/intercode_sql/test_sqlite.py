@@ -53,8 +53,13 @@ def test_joins_without_on_have_a_limit(sqlite):
         ("/* look */ SHOW FULL TABLES LIKE 'b%' # x", "[('book', 'BASE TABLE')]"),
         ("SHOW DATABASES", f"[('{LIBRARY}',), ('information_schema',)]"),
         ("SELECT DATABASE(), SCHEMA()", f"[('{LIBRARY}', '{LIBRARY}')]"),
-        ("SELECT TRUNCATE(3.456, 1), TRUNCATE(-7.89, 0)", "[(3.4, -7.0)]"),
+        (
+            "EXPLAIN SELECT '#1' FROM book WHERE 'a -- b' = title",
+            f"[(1, 'SIMPLE', 'book', None, 'ALL'{', None' * 7})]",
+        ),
+        ("SHOW TABLES /* ** */ -- x\n;", "[('author',), ('book',)]"),
         ("SELECT LEFT('abc', NULL), RIGHT('abc', NULL)", "[(None, None)]"),
+        ("SELECT LEFT('abc', '2'), RIGHT('abc', 1.6), LEFT('abc', 'x')", "[('ab', 'bc', '')]"),
         ("SELECT DATE_FORMAT('2020-01-02', '%d.%m.%Y')", "[('02.01.2020',)]"),
     ],
 )
@@ -66,6 +71,9 @@ def test_what_is_asked_is_answered_as_by_mysql(sqlite, look, text):
     ("look", "error"),
     [
         ("SELECT DATE_FORMAT('2020-01-02', '%M')", "cannot be formatted"),
+        ("SELECT DATE_FORMAT('2020-01-02', '%f')", "cannot be formatted"),
+        ("SELECT DATE_FORMAT('2020-01-02', title) FROM book", "cannot be formatted"),
+        ("SELECT TRUNCATE(3.456, 1)", "not available"),
         ("SHOW FULL COLUMNS FROM book", "not available"),
         ("SHOW CREATE TABLE hpl_test_other.secret", "Access denied"),
     ],
