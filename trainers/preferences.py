@@ -31,8 +31,9 @@ def make_pairs(config: Config, run: Path) -> dict[str, Any]:
       values of the states they end in; once for every segmenter.
 
     A pair is kept when the winner's reward exceeds the loser's by more than ``pairs.min_gap``, and
-    dropped as ``same`` (the same actions), ``tie`` (too small a gap) or ``worse`` (the winner's
-    reward is the lower one).
+    dropped as ``same`` (the same actions; of a step pair, the same first action: where they part
+    later, that step has the pair), ``tie`` (too small a gap) or ``worse`` (the winner's reward is
+    the lower one).
 
     A record has: key, level, segmenter (groups), expert, the turns ``[start, stop)`` of the winner,
     the loser's turns, reward_winner, reward_loser, gap, length (turns of the winner), cell
@@ -96,11 +97,12 @@ def make_pairs(config: Config, run: Path) -> dict[str, Any]:
 
 def _reason(expert: Record, pair: Record, min_gap: float) -> str:
     """Return why a pair is dropped; "" if it is kept."""
+    winner = expert["turns"][pair["start"] : pair["stop"]]
+    ours, theirs = _actions(winner), _actions(pair["loser"])
+    if ours == theirs or (pair["level"] == "step" and ours[:1] == theirs[:1]):
+        return "same"
     if pair["gap"] > min_gap:
         return ""
-    winner = expert["turns"][pair["start"] : pair["stop"]]
-    if _actions(winner) == _actions(pair["loser"]):
-        return "same"
     return "tie" if pair["gap"] >= -min_gap else "worse"
 
 

@@ -187,7 +187,8 @@ class ExploreConfig(Section):
         semantic: The model that ``semantic`` asks, by its name at the server that OPENAI_BASE_URL
             and OPENAI_API_KEY mean; None cuts by rules, without a model.
         rollouts: M, the rollouts that value one state.
-        temperature: Sampling temperature of the branches.
+        temperature: Sampling temperature of the branches; greedy ones err where the policy does
+            when it is evaluated.
         value_temperature: Sampling temperature of the value rollouts.
         concurrency: Expert trajectories explored at a time, each with a rollout for every step;
             changes nothing but time and memory.
@@ -200,7 +201,7 @@ class ExploreConfig(Section):
     percentile: float = Field(80, ge=0, le=100)
     semantic: str | None = None
     rollouts: int = Field(5, ge=1)
-    temperature: float = Field(1.0, ge=0)
+    temperature: float = Field(0.0, ge=0)
     value_temperature: float = Field(1.0, gt=0)
     concurrency: int = Field(8, ge=1)
 

@@ -21,6 +21,7 @@ from hpl_gym.trainers.reference import pair_items, pair_records
 from hpl_gym.trainers.rollout import Simulator, rollout
 from hpl_gym.trainers.seeds import draw
 from hpl_gym.trainers.trajectory import replay, to_conversation, to_record
+from hpl_gym.wrappers.react import parse_reply
 from tests.language import PROMPT, tokenizer
 from tests.toy import ToyEnv
 from tests.trainers.test_rollout import HARD, Reciter
@@ -39,7 +40,7 @@ class Player:
         self.waits = random.Random(seed)
 
     async def generate(self, request):
-        self.asked.append((request.ids, request.seed))
+        self.asked.append((request.ids, request.seed, request.temperature))
         for _ in range(self.waits.randrange(5)):
             await asyncio.sleep(0)
         text = tokenizer().decode(list(request.ids))
@@ -183,8 +184,17 @@ def make_run_with(append, monkeypatch, folder, dying):
     return run
 
 
-def test_each_state_is_valued_once_and_shared(run, player):
+def test_branches_are_greedy_and_values_sampled(run, player):
     explore(settings(), run)
+    asked = player[0].asked
+    assert len({*asked}) == len(asked)
+    branches = list(read_records(run / "explore/trajectories.jsonl"))
+    assert sum(one["calls"] for one in branches) == sum(heat == 0.0 for *_, heat in asked)
+    assert {heat for *_, heat in asked} == {0.0, 1.0}
+
+
+def test_each_state_is_valued_once_and_shared(run, player):
+    explore(settings(temperature=1.0), run)
     asked = player[0].asked
     assert len({*asked}) == len(asked)
     values = {one["history"]: one for one in read_records(run / "explore/values.jsonl")}
@@ -244,12 +254,21 @@ def test_pairs_and_why_others_were_dropped(run):
         own = [one for one in groups if one["segmenter"] == name]
         dropped = manifest["dropped"][name]
         assert manifest["kept"][name] + sum(dropped.values()) == len(own)
-        assert manifest["kept"][name] == sum(one["winner"] - one["loser"] > 0.01 for one in own)
+        wide = sum(one["winner"] - one["loser"] > 0.01 for one in own)
+        assert wide - dropped.get("same", 0) <= manifest["kept"][name] <= wide
         assert set(dropped) <= {"same", "tie", "worse"}
     encoder = ChatEncoder(tokenizer(), PROMPT)
     experts = {one["key"]: one for one in read_records(run / "experts/trajectories.jsonl")}
-    pairs = kept + list(read_records(run / "pairs/pairs_step.jsonl"))
-    assert pairs
+    steps = list(read_records(run / "pairs/pairs_step.jsonl"))
+    for pair in kept + steps:
+        turns = experts[pair["expert"]]["turns"][pair["start"] : pair["stop"]]
+        ours, theirs = (
+            [parse_reply(one["reply"]).action for one in side] for side in (turns, pair["loser"])
+        )
+        assert ours != theirs
+        assert pair in kept or ours[0] != theirs[0]
+    assert steps
+    pairs = kept + steps
     for pair in pairs:
         assert pair["length"] == pair["stop"] - pair["start"]
         assert len(pair["loser"]) >= 1
