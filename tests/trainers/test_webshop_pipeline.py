@@ -22,6 +22,7 @@ def test_quickstart_in_a_shop(tmp_path, capsys, monkeypatch):
     assert "Success on generated test goals" in capsys.readouterr().out
     result = json.loads((run / "result.json").read_text())
     assert set(result["results"]) == {"random", "SFT", "HPL"}
+    assert result["data"] == "generated"
     for agent in result["results"].values():
         rates = agent["splits"]["test"]["all"]
         assert rates["episodes"] == 2

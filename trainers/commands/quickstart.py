@@ -95,19 +95,16 @@ def quickstart(
     }
     out = Console()
     out.print(_stage_table(stages, results, run))
+    data = games if env == "alfworld" else str(config.env.kwargs.get("data", "auto"))
+    word = f"{data} " if data in ("generated", "real") else ""
     for split in config.eval.splits:
         rates = {label: result["splits"][split] for label, result in results.items()}
-        title = " ".join(("Success on", *([games] * (env == "alfworld")), split, TASKS[env]))
-        out.print(success_table(f"{title}, 95 % interval", rates))
+        title = f"Success on {word}{split} {TASKS[env]}, 95 % interval"
+        out.print(success_table(title, rates))
     seconds = round(time.monotonic() - began, 1)
     write_json(
         run / "result.json",
-        {
-            "env": env,
-            "data": games if env == "alfworld" else config.env.kwargs.get("data", "auto"),
-            "results": results,
-            "seconds_of_this_call": seconds,
-        },
+        {"env": env, "data": data, "results": results, "seconds_of_this_call": seconds},
     )
     typer.echo(f"{seconds / 60:.1f} minutes. Everything is in {run}/, the table in result.json.")
     there = shlex.quote(str(run))
