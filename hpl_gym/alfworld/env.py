@@ -14,7 +14,6 @@ from hpl_gym.alfworld.games import (
     FOLDER,
     Game,
     PackedGamesError,
-    check_generator,
     game_path,
     locate,
     read_game,
@@ -103,6 +102,8 @@ class ALFWorldEnv(TextEnv):
         if engine not in ENGINES:
             raise HPLGymError(f"There is no engine {engine!r}: choose one of {', '.join(ENGINES)}.")
         check_dialect(dialect)
+        from hpl_gym.alfworld.generate import check_generator
+
         check_generator(rooms, generator_seed)
         self.games = games
         self.engine_name = engine

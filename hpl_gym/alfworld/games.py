@@ -27,7 +27,6 @@ TASK_TYPES = (
     "pick_heat_then_place_in_recep",
     "pick_two_obj_and_place",
 )
-ROOM_SIZES = ("full", "small")
 FOLDER = "json_2.1.1"
 GAME_FILE = "game.tw-pddl"
 _PACKAGE = "~/.cache/alfworld"
@@ -164,20 +163,6 @@ def _is_solvable(path: Path) -> bool:
             return _SOLVABLE.search(file.read()) is not None
     except OSError:
         return False
-
-
-def check_generator(rooms: str, seed: int) -> None:
-    """Raise where there are no such generated games.
-
-    Raises:
-        HPLGymError: There are no such rooms, or the seed is no whole number of 0 or greater.
-    """
-    if rooms not in ROOM_SIZES:
-        raise HPLGymError(f"There are no rooms {rooms!r}: choose {' or '.join(ROOM_SIZES)}.")
-    if type(seed) is not int or seed < 0:
-        raise HPLGymError(
-            f"The seed of generated games is {seed!r}: it must be a whole number of 0 or greater."
-        )
 
 
 def locate() -> Path:

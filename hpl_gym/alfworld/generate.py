@@ -19,19 +19,13 @@ from typing import Any, NamedTuple
 
 from hpl_gym.alfworld.engine import NativeEngine
 from hpl_gym.alfworld.floorplans import rules
-from hpl_gym.alfworld.games import (
-    FOLDER,
-    GAME_FILE,
-    ROOM_SIZES,
-    Game,
-    check_generator,
-    real_tasks,
-)
+from hpl_gym.alfworld.games import FOLDER, GAME_FILE, Game, real_tasks
 from hpl_gym.alfworld.plans import plan_room
 from hpl_gym.alfworld.problems import entity_names, initial_facts, problem_text
 from hpl_gym.alfworld.rooms import LOOK, TREATMENTS, TWO, Room, draw_room
 from hpl_gym.core import SPLITS, DataError, HPLGymError, Task, UnknownTaskError
 
+ROOM_SIZES = ("full", "small")
 SPLIT_SIZES = {"train": 6000, "valid_seen": 240, "valid_unseen": 240}
 _TYPES = ("pick_and_place_simple", LOOK, *TREATMENTS, TWO)
 _TASK_ID = re.compile(
@@ -43,6 +37,20 @@ class _Drawn(NamedTuple):
     game: Game
     room: Room
     sentence: str
+
+
+def check_generator(rooms: str, seed: int) -> None:
+    """Raise where there are no such generated games.
+
+    Raises:
+        HPLGymError: There are no such rooms, or the seed is no whole number of 0 or greater.
+    """
+    if rooms not in ROOM_SIZES:
+        raise HPLGymError(f"There are no rooms {rooms!r}: choose {' or '.join(ROOM_SIZES)}.")
+    if type(seed) is not int or seed < 0:
+        raise HPLGymError(
+            f"The seed of generated games is {seed!r}: it must be a whole number of 0 or greater."
+        )
 
 
 def generated_tasks(split: str, rooms: str = "full", seed: int = 0) -> Sequence[Task]:

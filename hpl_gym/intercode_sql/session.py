@@ -141,7 +141,7 @@ class Session:
         raise AssertionError
 
     def _use(self, statement: str) -> Result:
-        name = bare(statement).lstrip(" \r\n\t\f\v(")[len("use") :].strip(" \r\n\t\f\v;`")
+        name = _bare(statement).lstrip(" \r\n\t\f\v(")[len("use") :].strip(" \r\n\t\f\v;`")
         if name.lower() == self._database.name.lower():
             return Result()
         return Result(error=f"Access denied for user 'agent'@'localhost' to database '{name}'")
@@ -188,7 +188,7 @@ def _was_not_run(log: tuple[str, ...], result: Result) -> bool:
 
 def first_word(statement: str) -> str:
     """Return a statement's first word in upper case, behind space, comments and brackets."""
-    word = re.match(r"[\s(]*([A-Za-z]+)", bare(statement))
+    word = re.match(r"[\s(]*([A-Za-z]+)", _bare(statement))
     return word[1].upper() if word else ""
 
 
@@ -197,7 +197,7 @@ def uncommented(statement: str, *, texts: bool = True) -> str:
     return _QUOTED.sub(lambda match: (match[1] if texts else "''") if match[1] else " ", statement)
 
 
-def bare(statement: str) -> str:
+def _bare(statement: str) -> str:
     """Return a statement without the space and comments before it."""
     place = 0
     while match := _COMMENT.match(statement, place):

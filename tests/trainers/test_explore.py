@@ -250,21 +250,30 @@ def test_pairs_and_why_others_were_dropped(run):
     manifest = json.loads((run / "pairs/manifest.json").read_text())
     groups = list(read_records(run / "explore/groups.jsonl"))
     kept = list(read_records(run / "pairs/pairs_group.jsonl"))
+    experts = {one["key"]: one for one in read_records(run / "experts/trajectories.jsonl")}
+    branches = {one["key"]: one for one in read_records(run / "explore/trajectories.jsonl")}
+
+    def actions(turns):
+        return [parse_reply(one["reply"]).action for one in turns]
+
+    def differs(group):
+        start, stop = group["start"], group["stop"]
+        said = branches[f"{group['expert']}#{start}"]["turns"][: stop - start]
+        return actions(said) != actions(experts[group["expert"]]["turns"][start:stop])
+
     for name in SEGMENTERS:
         own = [one for one in groups if one["segmenter"] == name]
         dropped = manifest["dropped"][name]
         assert manifest["kept"][name] + sum(dropped.values()) == len(own)
-        wide = sum(one["winner"] - one["loser"] > 0.01 for one in own)
-        assert wide - dropped.get("same", 0) <= manifest["kept"][name] <= wide
+        assert manifest["kept"][name] == sum(
+            one["winner"] - one["loser"] > 0.01 and differs(one) for one in own
+        )
         assert set(dropped) <= {"same", "tie", "worse"}
     encoder = ChatEncoder(tokenizer(), PROMPT)
-    experts = {one["key"]: one for one in read_records(run / "experts/trajectories.jsonl")}
     steps = list(read_records(run / "pairs/pairs_step.jsonl"))
     for pair in kept + steps:
         turns = experts[pair["expert"]]["turns"][pair["start"] : pair["stop"]]
-        ours, theirs = (
-            [parse_reply(one["reply"]).action for one in side] for side in (turns, pair["loser"])
-        )
+        ours, theirs = actions(turns), actions(pair["loser"])
         assert ours != theirs
         assert pair in kept or ours[0] != theirs[0]
     assert steps

@@ -1,0 +1,80 @@
+"""What happens beside the steps of a training: progress, seconds so far, policies of phases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from hpl_gym.trainers.plan import TERMS, Step
+from hpl_gym.trainers.progress import Bar
+from hpl_gym.trainers.records import Stage
+
+
+class Timed(TrainerCallback):
+    """Writes down the seconds so far with every checkpoint, from which a training may go on.
+
+    Args:
+        stage: Where.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Write the manifest anew."""
+        if state.is_world_process_zero:
+            self._stage.note()
+
+
+class PhaseEnds(TrainerCallback):
+    """Keeps the policy at the end of each phase and hands it over.
+
+    Args:
+        plan: The steps.
+        folder: Where the policies go, by the number of their phase.
+        save: Saves the policy of now, in all processes.
+        phase_end: Called with the number and the policy's folder in the main process.
+    """
+
+    def __init__(
+        self,
+        plan: Sequence[Step],
+        folder: Path,
+        save: Callable[[Path], None],
+        phase_end: Callable[[int, Path], None],
+    ) -> None:
+        self._ends = {at: step.phase for at, step in enumerate(plan, 1)}
+        last = {phase: at for at, phase in self._ends.items()}
+        self._ends = {at: phase for phase, at in last.items()}
+        self._folder, self._save, self._phase_end = folder, save, phase_end
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Save and hand over, where a phase ends."""
+        phase = self._ends.get(state.global_step)
+        if phase is not None:
+            folder = self._folder / str(phase) / "model"
+            self._save(folder)
+            if state.is_world_process_zero:
+                self._phase_end(phase, folder)
+
+
+class Shown(TrainerCallback):
+    """Moves the progress bar."""
+
+    def __init__(self, progress: Bar) -> None:
+        self._progress = progress
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        """Show the losses of a step."""
+        if "loss" not in logs:
+            return
+        self._progress.advance()
+        losses = {term: logs[f"{term}/loss"] for term in TERMS if f"{term}/loss" in logs}
+        shown = f"loss {logs['loss']:.3f}"
+        if len(losses) > 1:
+            shown = " ".join(f"{term} {loss:.2f}" for term, loss in losses.items())
+        rate = f"{logs['tokens_per_second']:,.0f} tokens/s"
+        self._progress.note(f"{shown}, {rate}, {logs['tokens_saved']:.0%} of the tokens saved")
