@@ -7,7 +7,8 @@ The replay way is that of earlier work: TextWorld, one process a core, and for e
 and a replay of the prefix; the model in single precision, asked for one reply at a time with
 `transformers`' own `generate`; the ends of every method's groups are valued on their own. Both
 ways start from the same expert trajectories, with the same policy, temperature and M, and make
-pairs at the same places. First with one segmenter, then with all of them and IPR's steps.
+pairs at the same places; branches are sampled, so that they are rollouts of the values too. First
+with one segmenter, then with all of them and IPR's steps.
 """
 
 from __future__ import annotations
@@ -203,7 +204,7 @@ def main() -> None:
     parser.add_argument("--all", type=int, default=4, help="to explore with all segmenters")
     arguments = parser.parse_args()
     run = arguments.run
-    config = load_config(run / "config.yaml")
+    config = load_config(run / "config.yaml", ["explore.temperature=1"])
     out = Console()
     if arguments.experts:
         out.print(compare(config, run, arguments.experts, ("fixed-n",))[0])

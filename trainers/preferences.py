@@ -32,8 +32,8 @@ def make_pairs(config: Config, run: Path) -> dict[str, Any]:
 
     A pair is kept when the winner's reward exceeds the loser's by more than ``pairs.min_gap``, and
     dropped as ``same`` (the same actions; of a step pair, the same first action: where they part
-    later, that step has the pair), ``tie`` (too small a gap) or ``worse`` (the winner's reward is
-    the lower one).
+    later, that step has a branch of its own), ``tie`` (too small a gap) or ``worse`` (the winner's
+    reward is the lower one).
 
     A record has: key, level, segmenter (groups), expert, the turns ``[start, stop)`` of the winner,
     the loser's turns, reward_winner, reward_loser, gap, length (turns of the winner), cell

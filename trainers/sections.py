@@ -219,7 +219,8 @@ class PairsConfig(Section):
     """Selection of preference pairs.
 
     Attributes:
-        min_gap: A pair is kept when the winner's reward exceeds the loser's by more than this.
+        min_gap: A pair is kept when the winner's reward exceeds the loser's by more than this, and
+            the two act differently.
         lengths: Lower bounds of the three group lengths, in turns: 0 and two larger ones.
         gaps: Upper bounds of the three reward gaps, easiest first: 1 and two smaller ones.
     """

@@ -23,7 +23,7 @@ from hpl_gym.trainers.records import append
 
 CELLS = [f"group {length},{gap}" for length in (1, 2, 3) for gap in (1, 2, 3)]
 ROWS = [*TERMS, *CELLS, "all"]
-COLUMNS = ("count", "loss", "margin", "accuracy", "kl", "tokens", "asked")
+COLUMNS = ("count", "loss", "margin", "accuracy", "fall", "tokens", "asked")
 
 
 class TreeTrainer(Trainer):
@@ -31,8 +31,7 @@ class TreeTrainer(Trainer):
 
     Every logged step has for each term and each grid cell of group pairs ``loss``; ``margin``, the
     mean of beta times the DPO margin; ``accuracy``, the share of pairs with a positive margin; and
-    ``kl``, the divergence of the policy from the reference in nats a loser (the losers are the
-    reference's own samples, so the mean of ``log ref - log pi`` over them estimates it). Further
+    ``fall``, the mean of ``log ref - log pi`` of the losers, in nats a loser. Further
     ``tokens``, how many were computed; ``tokens_saved``, the share that separate sequences would
     compute more than once; and, for trackers, ``tokens_per_second``.
 
@@ -115,8 +114,8 @@ class TreeTrainer(Trainer):
             place += len(item.sequences)
             if not weight:
                 continue
-            kl = item.references[1] - values[place - 1] if item.references else 0.0
-            row = torch.tensor([1.0, loss, margin, margin > 0, kl], dtype=torch.float64)
+            fall = item.references[1] - values[place - 1] if item.references else 0.0
+            row = torch.tensor([1.0, loss, margin, margin > 0, fall], dtype=torch.float64)
             names = [item.term, "group {},{}".format(*item.cell)]
             for name in names[: 1 + (item.term == "group")]:
                 self._totals[ROWS.index(name), :5] += row

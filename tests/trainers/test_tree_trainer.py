@@ -151,7 +151,7 @@ def test_the_reference_itself_has_no_margin(tmp_path):
     first = metrics_of(tmp_path)[0]
     for term in TERMS[1:]:
         assert first[f"{term}/loss"] == pytest.approx(torch.tensor(2.0).log().item())
-        assert first[f"{term}/kl"] == pytest.approx(0, abs=1e-5)
+        assert first[f"{term}/fall"] == pytest.approx(0, abs=1e-5)
     assert 0 < first["tokens_saved"] < 1
 
 

@@ -30,7 +30,9 @@ def quickstart(
     ] = "alfworld",
     games: Annotated[
         Literal["generated", "real"],
-        typer.Option(help="ALFWorld: generated games, or the benchmark's own from $HPL_DATA."),
+        typer.Option(
+            help="ALFWorld: generated games, or the benchmark's own ($ALFWORLD_DATA, $HPL_DATA)."
+        ),
     ] = "generated",
     run: Annotated[
         Path | None,

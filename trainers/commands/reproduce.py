@@ -52,7 +52,8 @@ def reproduce(
         bool, typer.Option("--proposition", help="Measure bias and variance (Proposition 1).")
     ] = False,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Commands at a time; default one a core.")
+        int | None,
+        typer.Option(min=1, help="Commands at a time; default one a core, with gpu and paper one."),
     ] = None,
     run: Annotated[Path, typer.Option(help="Folder of all runs and reports.")] = Path(
         "runs/reproduce"

@@ -27,7 +27,7 @@ STAGES = ("experts", "sft", "explore", "pairs", "rft", "eval", "report")
 def experts(
     overrides: Settings = None, run: RunOption = DEFAULT_RUN, config: ConfigOption = None
 ) -> None:
-    """Collect expert trajectories from a scripted expert.
+    """Collect expert trajectories from a scripted expert, or a chat model (experts.teacher).
 
     Example: `hpl experts --run runs/mine experts.count=500 experts.mode=informed`
     """
@@ -118,10 +118,10 @@ def train(
     Examples: `hpl train --run runs/mine train.lr=3.0e-6 train.beta=0.3`,
     `hpl train --run runs/mine --method ipr`,
     `hpl train --run runs/mine --name low-beta train.beta=0.1`,
-    `hpl train --run runs/mine train.args='{bf16: true, report_to: wandb}' train.lora='{r: 16}'`
+    `hpl train --run runs/mine --name lora train.lora='{r: 16}' train.args.report_to=wandb`
 
     On many GPUs: `accelerate launch --num_processes 8 -m hpl_gym.trainers.cli train --run runs/mine
-    train.args='{bf16: true, deepspeed: zero3}'`
+    train.args.bf16=true train.args.deepspeed=zero3`
     """
     needs_train_extra()
     from hpl_gym.trainers.config import method as settings
