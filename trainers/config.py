@@ -189,7 +189,9 @@ def _override(values: dict[str, Any], override: str) -> str:
     if value is None and text.strip().lower() not in {"null", "~"}:
         raise ConfigError(f"{override!r} has no value: write one behind the =, or null for none.")
     for section in sections:
-        values = values.setdefault(section, {})
+        if values.get(section) is None:
+            values[section] = {}
+        values = values[section]
         if not isinstance(values, dict):
             raise ConfigError(f"{name!r} is no setting: {section!r} has no keys below it.")
     values[key] = value

@@ -131,13 +131,8 @@ async def _branch(config: Config, stage: Stage, experts: list[Record], workers: 
         done["branches"] += len(branches)
         done["calls"] += sum(one["calls"] for one in branches)
         done["solved"] += sum(one["success"] for one in branches)
-        gaps = [expert["reward"] - one["reward"] for one in branches]
-        done["pairs"] += sum(gap > config.pairs.min_gap for gap in gaps)
         progress.advance()
-        progress.note(
-            f"{done['solved'] / done['branches']:.0%} solved, {done['pairs']} pairs, "
-            f"{done['calls']} calls"
-        )
+        progress.note(f"{done['solved'] / done['branches']:.0%} solved, {done['calls']} calls")
         return branches
 
     def write(expert: Record, branches: list[Record]) -> None:

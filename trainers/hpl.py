@@ -168,7 +168,7 @@ def _referenced(
     args = config.train.args
     half = bool(args.get("bf16"))
     # DeepSpeed computes in half precision throughout.
-    throughout = half and "deepspeed" in args
+    throughout = half and bool(args.get("deepspeed"))
 
     def load() -> PreTrainedModel:
         model, _ = load_model(run / "sft" / "model", str(state.device), torch.float32)

@@ -15,7 +15,6 @@ from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.curriculum import cell
 from hpl_gym.trainers.records import Stage, digest, finished_manifest, read_records
 from hpl_gym.trainers.sections import PairsConfig
-from hpl_gym.wrappers.react import parse_reply
 
 LEVELS = ("trajectory", "step", "group")
 Record = dict[str, Any]
@@ -31,9 +30,9 @@ def make_pairs(config: Config, run: Path) -> dict[str, Any]:
       values of the states they end in; once for every segmenter.
 
     A pair is kept when the winner's reward exceeds the loser's by more than ``pairs.min_gap``, and
-    dropped as ``same`` (the same actions; of a step pair, the same first action: where they part
-    later, that step has a branch of its own), ``tie`` (too small a gap) or ``worse`` (the winner's
-    reward is the lower one).
+    dropped as ``same`` (the same replies; of a step pair, the same first reply: it is the next
+    step's pair once more), ``tie`` (too small a gap) or ``worse`` (the winner's reward is the lower
+    one).
 
     A record has: key, level, segmenter (groups), expert, the turns ``[start, stop)`` of the winner,
     the loser's turns, reward_winner, reward_loser, gap, length (turns of the winner), cell
@@ -98,16 +97,12 @@ def make_pairs(config: Config, run: Path) -> dict[str, Any]:
 def _reason(expert: Record, pair: Record, min_gap: float) -> str:
     """Return why a pair is dropped; "" if it is kept."""
     winner = expert["turns"][pair["start"] : pair["stop"]]
-    ours, theirs = _actions(winner), _actions(pair["loser"])
+    ours, theirs = ([turn["reply"] for turn in turns] for turns in (winner, pair["loser"]))
     if ours == theirs or (pair["level"] == "step" and ours[:1] == theirs[:1]):
         return "same"
     if pair["gap"] > min_gap:
         return ""
     return "tie" if pair["gap"] >= -min_gap else "worse"
-
-
-def _actions(turns: Sequence[Record]) -> list[str]:
-    return [parse_reply(turn["reply"]).action for turn in turns]
 
 
 def _pairs(

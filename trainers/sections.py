@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import gymnasium
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from hpl_gym.core import HPLGymError, TextEnv
 
@@ -28,6 +28,15 @@ class EnvConfig(Section):
     id: str = "HPL/ALFWorld-v0"
     kwargs: dict[str, Any] = {}
     max_turns: int | None = Field(None, ge=1)
+
+    @field_validator("id")
+    @classmethod
+    def _is_the_registered_one(cls, value: str) -> str:
+        name = value.rpartition(":")[2]
+        whole = [one for one in gymnasium.registry if one == name or one.startswith(f"{name}-v")]
+        if value.startswith(("HPL/", "hpl_gym:")) and whole and value not in whole:
+            raise ValueError(f"write it as {whole[-1]!r}")
+        return value
 
     @property
     def backend(self) -> str:
@@ -219,8 +228,7 @@ class PairsConfig(Section):
     """Selection of preference pairs.
 
     Attributes:
-        min_gap: A pair is kept when the winner's reward exceeds the loser's by more than this, and
-            the two act differently.
+        min_gap: A pair is kept when the winner's reward exceeds the loser's by more than this.
         lengths: Lower bounds of the three group lengths, in turns: 0 and two larger ones.
         gaps: Upper bounds of the three reward gaps, easiest first: 1 and two smaller ones.
     """

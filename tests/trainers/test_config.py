@@ -42,6 +42,8 @@ def test_shipped_settings_are_valid(name):
         ("sft.tiny.heads=3", "multiple of kv_heads"),
         ("sft.tiny={heads: 100, kv_heads: 100}", "at least 2"),
         ("sft.tiny.width=12", "must be even"),
+        ("env.id=HPL/WebShop", "'env.id' on the command line: write it as 'HPL/WebShop-v0'"),
+        ("env.id=hpl_gym:HPL/WebShop-v0", "'env.id' .* write it as 'HPL/WebShop-v0'"),
     ],
 )
 def test_bad_settings_are_named(override, text):
@@ -52,6 +54,11 @@ def test_bad_settings_are_named(override, text):
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1", "mps"])
 def test_devices(device):
     assert load_config("quickstart", [f"device={device}", "experts.count=null"]).device == device
+
+
+def test_an_entry_of_a_mapping_that_was_none(tmp_path):
+    save_config(load_config("quickstart"), tmp_path / "own.yaml")
+    assert load_config(tmp_path / "own.yaml", ["train.lora.r=4"]).train.lora == {"r": 4}
 
 
 @pytest.mark.parametrize(

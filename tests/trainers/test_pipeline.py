@@ -39,6 +39,14 @@ def test_a_second_call_computes_nothing_and_changes_nothing(run, capsys):
     assert "Success on generated valid_seen games" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("other", [("--env", "webshop"), ("--games", "real")])
+def test_a_run_goes_on_with_what_it_plays(run, other, capsys, monkeypatch):
+    monkeypatch.setattr("hpl_gym.alfworld.games.locate_or_unpack", lambda: None)
+    assert hpl("quickstart", "--run", run, *other) == 1
+    assert "begin another run" in capsys.readouterr().err
+    assert json.loads((run / "result.json").read_text())["env"] == "alfworld"
+
+
 def test_branches_replay_and_pairs_hang_on_them(run):
     config = load_config(run / "config.yaml")
     experts = {one["key"]: one for one in read_records(run / "experts/trajectories.jsonl")}

@@ -16,9 +16,15 @@ from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.commands.evaluation import success_table
 from hpl_gym.trainers.commands.options import Settings, check_splits, settings_of
 from hpl_gym.trainers.commands.stages import needs_train_extra
+from hpl_gym.trainers.config import Config, load_config
 from hpl_gym.trainers.progress import heading
 from hpl_gym.trainers.records import write_json
 
+IDS = {
+    "alfworld": "HPL/ALFWorld-v0",
+    "webshop": "HPL/WebShop-v0",
+    "intercode-sql": "HPL/InterCodeSQL-v0",
+}
 TASKS = {"alfworld": "games", "webshop": "goals", "intercode-sql": "questions"}
 
 
@@ -70,6 +76,8 @@ def quickstart(
         from hpl_gym.alfworld.games import locate_or_unpack
 
         locate_or_unpack()
+    if own.is_file():
+        _refuse_other(load_config(own, overrides), env, games, own)
     config = settings_of(run, None if own.is_file() else preset, overrides)
     check_splits(config)
 
@@ -97,7 +105,7 @@ def quickstart(
     }
     out = Console()
     out.print(_stage_table(stages, results, run))
-    data = games if env == "alfworld" else str(config.env.kwargs.get("data", "auto"))
+    data = str(config.env.kwargs.get("games" if env == "alfworld" else "data", "auto"))
     word = f"{data} " if data in ("generated", "real") else ""
     for split in config.eval.splits:
         rates = {label: result["splits"][split] for label, result in results.items()}
@@ -114,6 +122,20 @@ def quickstart(
         f"Next: hpl eval --run {there} --agent scripted, or other settings beside these: "
         f"hpl train --run {there} --name low-beta train.beta=0.1"
     )
+
+
+def _refuse_other(config: Config, env: str, games: str, file: Path) -> None:
+    """Refuse to go on with a run of another benchmark, or of other games."""
+    if config.env.id != IDS[env]:
+        raise HPLGymError(
+            f"{file} has env.id {config.env.id}, which is not --env {env}: name that benchmark, or "
+            "begin another run by --run."
+        )
+    if games == "real" and config.env.kwargs.get("games") != "real":
+        raise HPLGymError(
+            f"{file} does not play the benchmark's own games: leave out --games, or begin another "
+            "run by --run."
+        )
 
 
 def _stage_table(

@@ -142,4 +142,4 @@ def _run(folder: Path, splits: Sequence[str]) -> Run:
     config = load_config(folder / "config.yaml")
     evaluated = config.eval.model_copy(update={"splits": tuple(splits)})
     config = config.model_copy(update={"eval": evaluated})
-    return Run(_NAMES[config.env.id], config.seed, folder, config, (), {})
+    return Run(_NAMES.get(config.env.id, config.env.id), config.seed, folder, config, (), {})
