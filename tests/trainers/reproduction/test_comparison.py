@@ -60,6 +60,13 @@ def test_all_evaluations_are_compared_with_sft(tmp_path, capsys):
     assert "Written to" in capsys.readouterr().out
 
 
+def test_an_environment_of_ones_own(tmp_path):
+    play(tmp_path, "sft", 5, settings=["env.id=mine:House-v0"])
+    assert hpl("report", "--run", tmp_path) == 0
+    (row,) = written(tmp_path)["tables"][0]["rows"]
+    assert row[:2] == ["SFT", "25.0"]
+
+
 def test_several_runs_are_seeds(tmp_path):
     runs = [tmp_path / "one", tmp_path / "two"]
     for seed, (run, solved) in enumerate(zip(runs, (10, 12), strict=True)):
