@@ -9,6 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from hpl_gym.core import HPLGymError, TextEnv
 
+BENCHMARKS = {
+    "alfworld": "HPL/ALFWorld-v0",
+    "webshop": "HPL/WebShop-v0",
+    "intercode-sql": "HPL/InterCodeSQL-v0",
+}
+"""Registered ids, by the names of the benchmarks on the command line."""
+
 
 class Section(BaseModel):
     """Settings that belong together; unknown names are refused."""

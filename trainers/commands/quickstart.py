@@ -19,12 +19,8 @@ from hpl_gym.trainers.commands.stages import needs_train_extra
 from hpl_gym.trainers.config import Config, load_config
 from hpl_gym.trainers.progress import heading
 from hpl_gym.trainers.records import write_json
+from hpl_gym.trainers.sections import BENCHMARKS
 
-IDS = {
-    "alfworld": "HPL/ALFWorld-v0",
-    "webshop": "HPL/WebShop-v0",
-    "intercode-sql": "HPL/InterCodeSQL-v0",
-}
 TASKS = {"alfworld": "games", "webshop": "goals", "intercode-sql": "questions"}
 
 
@@ -126,7 +122,7 @@ def quickstart(
 
 def _refuse_other(config: Config, env: str, games: str, file: Path) -> None:
     """Refuse to go on with a run of another benchmark, or of other games."""
-    if config.env.id != IDS[env]:
+    if config.env.id != BENCHMARKS[env]:
         raise HPLGymError(
             f"{file} has env.id {config.env.id}, which is not --env {env}: name that benchmark, or "
             "begin another run by --run."

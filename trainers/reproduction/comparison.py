@@ -22,12 +22,9 @@ from hpl_gym.trainers.reproduction.tables import (
     differences,
     results,
 )
+from hpl_gym.trainers.sections import BENCHMARKS
 
-_NAMES = {
-    "HPL/ALFWorld-v0": "alfworld",
-    "HPL/WebShop-v0": "webshop",
-    "HPL/InterCodeSQL-v0": "intercode-sql",
-}
+_NAMES = {env_id: name for name, env_id in BENCHMARKS.items()}
 
 
 def compare(
