@@ -1,9 +1,10 @@
 """Where in a preference pair a policy moved: at the decision, or in what comes after it.
 
-A trajectory or step pair and its loser part at one turn, the decision. For each distinct pair this
-prints how much the policy's log-probabilities changed against the reference there and in the later
-turns, in nats a pair, and what the reference says at the decision when it plays greedily, as in
-evaluation. Pairs that part at the same turn into the same loser are one.
+The winner and loser of a pair part at one turn, the decision. For each distinct pair this prints
+how much the policy's log-probabilities changed against the reference there and in the later turns,
+in nats a pair, and what the reference says at the decision when it plays greedily, as in
+evaluation. Pairs that part at the same turn into the same loser are one. `--segmenter` measures the
+group pairs of one segmenter instead of the trajectory and step pairs.
 
     python benchmarks/margin_places.py runs/reproduce/alfworld-1a2b3c4d/seed-* --policy ipr
 """
@@ -36,18 +37,27 @@ class Pair(NamedTuple):
     decision: int
 
 
-def distinct_pairs(run: Path, env_id: str) -> tuple[list[Pair], int]:
-    """Return the distinct trajectory and step pairs of a run, and how many there are in all."""
+def distinct_pairs(run: Path, env_id: str, segmenter: str | None) -> tuple[list[Pair], int]:
+    """Return the distinct pairs of a run, and how many there are in all.
+
+    Args:
+        run: The run's folder.
+        env_id: The benchmark of the run.
+        segmenter: Whose group pairs to read; None reads the trajectory and step pairs.
+    """
+    levels = ("group",) if segmenter else ("trajectory", "step")
     experts = {
         one["key"]: to_conversation(one, env_id)
         for one in clean_experts(run / "experts" / "trajectories.jsonl")
     }
     found: dict[tuple[str, int, tuple[str, ...]], Pair] = {}
     count = 0
-    for level in ("trajectory", "step"):
+    for level in levels:
         for row in read_records(run / "pairs" / f"pairs_{level}.jsonl"):
+            if row.get("segmenter") != segmenter:
+                continue
             count += 1
-            winner = experts[row["expert"]]
+            winner = experts[row["expert"]].prefix(row["stop"])
             loser = winner.prefix(row["start"])
             for turn in row["loser"]:
                 loser = loser.add(turn["reply"], turn["observation"], tuple(turn["token_ids"]))
@@ -71,13 +81,13 @@ def turn_logprobs(model: torch.nn.Module, encoded: Encoded) -> tuple[list[float]
     return [float(said[one].sum()) for one in spans], [bool(best[one].all()) for one in spans]
 
 
-def measure(run: Path, policies: list[str]) -> None:
+def measure(run: Path, policies: list[str], segmenter: str | None) -> None:
     """Print a row of the table for each policy."""
     config = load_config(run / "config.yaml")
     folder = run / "sft" / "model"
     encoder = ChatEncoder(load_tokenizer(folder), load_prompt(config.prompt))
     reference = load_model(folder)[0].eval()
-    pairs, count = distinct_pairs(run, config.env.id)
+    pairs, count = distinct_pairs(run, config.env.id, segmenter)
     models = {name: load_model(run / name / "model")[0].eval() for name in policies}
     moved = {name: Counter[str]() for name in policies}
     greedy = Counter[str]()
@@ -114,6 +124,7 @@ def main() -> None:
     )
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--policy", nargs="+", default=["ipr"])
+    parser.add_argument("--segmenter", help="measure this segmenter's group pairs")
     given = parser.parse_args()
     print(
         "| run | policy | distinct pairs | reference says winner's, % | loser's, % "
@@ -121,7 +132,7 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for run in given.runs:
-        measure(run, given.policy)
+        measure(run, given.policy, given.segmenter)
 
 
 if __name__ == "__main__":

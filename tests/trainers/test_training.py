@@ -102,6 +102,21 @@ def test_every_method_is_a_valid_setting(copy, capsys):
         assert expected in error, name
 
 
+def test_cloning_alone_takes_as_many_steps_as_with_preferences(copy):
+    for method in ("bc-only", "ipr"):
+        assert hpl("train", "--run", copy, "--method", method) == 0
+    alone, with_pairs = (
+        json.loads((copy / method / "manifest.json").read_text()) for method in ("bc-only", "ipr")
+    )
+    assert alone["steps"] == with_pairs["steps"]
+    assert alone["experts"] == with_pairs["experts"] > 0
+    assert not any(alone["pairs"].values())
+    assert with_pairs["pairs"]["step"]
+    for row in map(json.loads, (copy / "bc-only/metrics.jsonl").read_text().splitlines()):
+        assert "bc/loss" in row
+        assert not {"trajectory/loss", "step/loss", "group/loss"} & row.keys()
+
+
 def test_the_policy_of_each_phase_is_evaluated(copy):
     assert hpl("train", "--run", copy, "train.phases=evaluate") == 0
     steps = json.loads((copy / "train/manifest.json").read_text())["steps"]

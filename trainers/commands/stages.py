@@ -104,8 +104,8 @@ def train(
         typer.Option(
             help="A baseline or ablation, written to a folder of its name: hpl, hpl-fixed-k, "
             "hpl-fixed-n, hpl-uncertainty, hpl-semantic, eto, ipr, static, length-only, "
-            "difficulty-only, no-bc, no-trajectory, no-step, no-group, group-only. Default: the "
-            "run's own settings, in `train`."
+            "difficulty-only, no-bc, no-trajectory, no-step, no-group, group-only, bc-only. "
+            "Default: the run's own settings, in `train`."
         ),
     ] = None,
     name: Annotated[

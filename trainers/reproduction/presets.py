@@ -26,7 +26,7 @@ RESULTS: dict[str, tuple[str, ...]] = {
     "table 6": ("sft", "rft", *BASELINES, *HPL),
     "table 7": ("sft", "rft", *BASELINES, *HPL),
     "figure 4": ("sft", *PHASES),
-    "figure 5": ("no-bc", "no-trajectory", "no-step", "ipr", "group-only", MAIN),
+    "figure 5": ("no-bc", "no-trajectory", "no-step", "ipr", "group-only", "bc-only", MAIN),
 }
 """Every table and figure, and the policies that are evaluated for it; IPR has no group loss."""
 

@@ -36,6 +36,7 @@ LABELS = {
     "no-step": "without L_step-DPO",
     "no-group": "without L_group-DPO",
     "group-only": "L_BC and L_group-DPO alone",
+    "bc-only": "L_BC alone",
 }
 
 
