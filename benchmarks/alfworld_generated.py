@@ -69,7 +69,7 @@ def print_row(label: str, games: Iterable[Game]) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--games", type=int, default=1000, help="at most so many of each kind")
     count = parser.parse_args().games
     print("|", " | ".join(["games", "number", *COLUMNS]), "|")

@@ -9,9 +9,9 @@ things by it.
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
-import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -35,7 +35,12 @@ def count_placements(split: Path) -> tuple[int, dict[str, dict[str, int]]]:
 
 
 if __name__ == "__main__":
-    games, placements = count_placements(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("split", type=Path, help="the folder of the training games")
+    folder = parser.parse_args().split
+    games, placements = count_placements(folder)
+    if not games:
+        parser.error(f"there are no games in {folder}")
     rows = [f"  {json.dumps(kind)}: {json.dumps(places)}" for kind, places in placements.items()]
     TARGET.write_text("{\n" + ",\n".join(rows) + "\n}\n", encoding="utf-8")
     things = sum(sum(places.values()) for places in placements.values())

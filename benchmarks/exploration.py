@@ -33,7 +33,7 @@ from hpl_gym.agents.language_model import LanguageModelAgent
 from hpl_gym.trainers import explore as exploration
 from hpl_gym.trainers.config import Config, load_config
 from hpl_gym.trainers.experts import clean_experts
-from hpl_gym.trainers.records import read_records
+from hpl_gym.trainers.records import finished_manifest, read_records
 from hpl_gym.trainers.work import choose
 from hpl_gym.trainers.worker import load_policy
 
@@ -72,18 +72,14 @@ class Recorder:
         trie: dict[int, Any] = {}
         for request, completion in self.seen.items():
             _walk(trie, request.ids + completion.ids[:-1])
-        decoded = len(_nodes(trie))
-        contexts: dict[int, Any] = {}
-        for request in self.seen:
-            _walk(contexts, request.ids)
-        computed = set()
+        decoded = set()
         for request, completion in self.seen.items():
             node = trie
             for place, token in enumerate(request.ids + completion.ids[:-1]):
                 node = node[token]
                 if place >= len(request.ids):
-                    computed.add(id(node))
-        return decoded - len(computed)
+                    decoded.add(id(node))
+        return len(_nodes(trie)) - len(decoded)
 
 
 def _walk(trie: dict[int, Any], ids: Sequence[int]) -> None:
@@ -204,6 +200,7 @@ def main() -> None:
     parser.add_argument("--all", type=int, default=4, help="to explore with all segmenters")
     arguments = parser.parse_args()
     run = arguments.run
+    finished_manifest(run / "sft", f"sft --run {run}")
     config = load_config(run / "config.yaml", ["explore.temperature=1"])
     out = Console()
     if arguments.experts:

@@ -18,7 +18,7 @@ from typing import Any
 
 from hpl_gym.trainers.experts import clean_experts
 from hpl_gym.trainers.preferences import LEVELS
-from hpl_gym.trainers.records import read_records
+from hpl_gym.trainers.records import finished_manifest, read_records
 
 Record = dict[str, Any]
 
@@ -33,6 +33,7 @@ def decision(experts: Mapping[str, Record], pair: Record) -> tuple[str, int]:
 
 def measure(run: Path) -> None:
     """Print a row of the table for each segmenter."""
+    finished_manifest(run / "pairs", f"pairs --run {run}")
     experts = {one["key"]: one for one in clean_experts(run / "experts" / "trajectories.jsonl")}
     pairs = [
         pair for level in LEVELS for pair in read_records(run / "pairs" / f"pairs_{level}.jsonl")
@@ -55,12 +56,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", nargs="+", type=Path)
+    runs = parser.parse_args().runs
     print(
         "| run | segmenter | decisions of trajectory and step pairs | of group pairs "
         "| of these only there | turns of a loser, trajectory and step | group |"
     )
     print("|---|---|---|---|---|---|---|")
-    for run in parser.parse_args().runs:
+    for run in runs:
         measure(run)
 
 

@@ -39,6 +39,7 @@ from hpl_gym.trainers.experts import clean_experts
 from hpl_gym.trainers.losses import bc_loss, dpo_loss, dpo_margins
 from hpl_gym.trainers.packing import Tree, pack
 from hpl_gym.trainers.plan import Item, Packs, Step
+from hpl_gym.trainers.records import finished_manifest
 from hpl_gym.trainers.reference import pair_items, pair_records
 from hpl_gym.trainers.scorer import score_trees
 from hpl_gym.trainers.trajectory import to_conversation
@@ -54,12 +55,14 @@ TRL, ALONE = "TRL DPOTrainer", "ours, a sequence at a time"
 
 def items_of(config: Config, run: Path, experts: int | None) -> list[Item]:
     """Return the pairs of the run, and its explored expert trajectories to clone."""
+    finished_manifest(run / "pairs", f"pairs --run {run}")
     encoder = ChatEncoder(load_tokenizer(run / "sft" / "model"), load_prompt(config.prompt))
     talks = {
         one["key"]: to_conversation(one, config.env.id)
         for one in clean_experts(run / "experts" / "trajectories.jsonl")
     }
-    rows = [row for name in config.explore.segmenters for row in pair_records(run, name)]
+    explored = finished_manifest(run / "explore", "explore")["config"]["explore"]
+    rows = [row for name in explored["segmenters"] for row in pair_records(run, name)]
     rows = list({row["key"]: row for row in rows}.values())
     chosen = sorted({row["expert"] for row in rows})[:experts]
     rows = [row for row in rows if row["expert"] in chosen]

@@ -36,7 +36,7 @@ class FirstResult:
 
 def main() -> None:
     """Play and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="generated", help="a catalogue's folder, or generated")
     parser.add_argument("--goals", default="human", choices=("human", "synthetic"))
     parser.add_argument("--split", default="test", choices=("train", "valid", "test"))

@@ -78,7 +78,7 @@ def measure(folder: Path) -> dict[str, float]:
         _, info = env.reset(options={"task": draw.randrange(len(tasks))})
         queries.append(info["instruction"])
     searches = []
-    for query in queries:
+    for query in dict.fromkeys(queries):  # what was searched before is remembered
         start = time.perf_counter()
         env.catalog.search(query)
         searches.append(1e3 * (time.perf_counter() - start))
@@ -129,7 +129,7 @@ def run(part: str, folder: Path, products: int) -> subprocess.Popen[str]:
 
 def main() -> None:
     """Build, measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--products", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--folder", type=Path, help="where to build; kept if it is named")
     parser.add_argument("--part", choices=("prepare", "measure"), help=argparse.SUPPRESS)

@@ -50,13 +50,16 @@ class PhaseEnds(TrainerCallback):
         last = {phase: at for at, phase in self._ends.items()}
         self._ends = {at: phase for phase, at in last.items()}
         self._folder, self._save, self._phase_end = folder, save, phase_end
+        # A training that goes on repeats steps, on some machines with other last bits.
+        self._kept = {phase for phase in last if (folder / str(phase) / "model").is_dir()}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Save and hand over, where a phase ends."""
         phase = self._ends.get(state.global_step)
         if phase is not None:
             folder = self._folder / str(phase) / "model"
-            self._save(folder)
+            if phase not in self._kept:
+                self._save(folder)
             if state.is_world_process_zero:
                 self._phase_end(phase, folder)
 

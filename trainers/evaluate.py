@@ -14,7 +14,7 @@ from hpl_gym.agents.human import HumanAgent
 from hpl_gym.agents.language_model import LanguageModelAgent, load_agent
 from hpl_gym.agents.random import RandomAgent
 from hpl_gym.agents.scripted import expert
-from hpl_gym.core import HPLGymError, Task, TextEnv
+from hpl_gym.core import HPLGymError, Task
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.progress import bar
 from hpl_gym.trainers.records import Stage, digest, read_records, write_json
@@ -142,7 +142,7 @@ class _Player:
 
     async def episode(self, task: Task, split: str) -> dict[str, Any]:
         return await play_task(
-            self._config, lambda env: self._model or self._make(env), task, split
+            self._config, lambda simulator: self._model or self._make(simulator), task, split
         )
 
     async def close(self) -> None:
@@ -151,13 +151,13 @@ class _Player:
 
 
 async def play_task(
-    config: Config, player: Callable[[TextEnv], Agent], task: Task, split: str
+    config: Config, player: Callable[[Simulator], Agent], task: Task, split: str
 ) -> dict[str, Any]:
     """Play a task in evaluation, and again where the environment fails.
 
     Args:
         config: The run's settings.
-        player: Returns who plays, given the environment that is set to the task.
+        player: Returns who plays, given the simulator that is set to the task.
         task: The task.
         split: Its split.
 
@@ -169,20 +169,22 @@ async def play_task(
     async def episode() -> list[State]:
         with Simulator(*config.env.make(split)) as simulator:
             start = simulator.start(task)
-            return await rollout(simulator, player(simulator.env), start, seed=seed)
+            return await rollout(simulator, player(simulator), start, seed=seed)
 
     states, faults = await repeated(episode)
     return to_record(states, key=task.task_id, split=split, faults=faults)
 
 
-def make_agent(config: Config, agent: str, env: TextEnv | None, temperature: float) -> Agent:
+def make_agent(
+    config: Config, agent: str, simulator: Simulator | None, temperature: float
+) -> Agent:
     """Return the agent that a name or a model folder means.
 
     Args:
         config: The run's settings.
         agent: ``human``, ``random``, ``scripted``, ``informed``, a model's folder or hub name,
             or ``openai:`` and a chat model's name at the server that OPENAI_BASE_URL means.
-        env: The environment, set to the task that is played; only ``informed`` looks into it.
+        simulator: Set to the task that is played; only scripted agents look into it.
         temperature: A language model's sampling temperature.
     """
     if agent == "human":
@@ -190,8 +192,8 @@ def make_agent(config: Config, agent: str, env: TextEnv | None, temperature: flo
     if agent == "random":
         return RandomAgent()
     if agent in SCRIPTED:
-        assert env is not None
-        return expert(env, SCRIPTED[agent])
+        assert simulator is not None
+        return expert(simulator.env, SCRIPTED[agent], simulator.limit)
     if agent.startswith("openai:"):
         from hpl_gym.agents.backends.openai import ChatClient
         from hpl_gym.agents.chat_agent import ChatAgent

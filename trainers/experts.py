@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpl_gym.agents.agent import Agent, Reply
 from hpl_gym.agents.chat import load_prompt, prompt_identity
@@ -22,6 +22,9 @@ from hpl_gym.trainers.sections import decisive
 from hpl_gym.trainers.seeds import stream
 from hpl_gym.trainers.trajectory import to_record
 from hpl_gym.trainers.work import choose, in_order, repeated
+
+if TYPE_CHECKING:
+    from hpl_gym.agents.chat_agent import ChatAgent
 from hpl_gym.wrappers.react import parse_reply
 from hpl_gym.wrappers.transcript import Conversation
 
@@ -34,7 +37,7 @@ class Slipping:
     A policy cloned from flawless trajectories has never seen its own mistakes and is lost after the
     first one. Noise injected into the demonstrations shows it the way back (DART, Laskey et al.
     2017); the slips themselves are not to be imitated. A slip is a reply of the expert at the wrong
-    time, or with one name changed to another one of the room.
+    time, or with one name changed to another one of the room, or both.
 
     Args:
         agent: The expert.
@@ -76,7 +79,7 @@ def collect_experts(config: Config, run: Path) -> dict[str, Any]:
         run: The run's folder.
 
     Returns:
-        The stage's manifest, with the number of tasks played and solved.
+        The stage's manifest, with the number of tasks played and solved, and what a teacher cost.
     """
     settings = config.experts
     sections: dict[str, Any] = {
@@ -100,7 +103,7 @@ def collect_experts(config: Config, run: Path) -> dict[str, Any]:
         slips: list[int] = []
         with Simulator(*config.env.make(settings.split)) as simulator:
             start = simulator.start(task)
-            agent = teacher or expert(simulator.env, settings.mode)
+            agent = teacher or expert(simulator.env, settings.mode, simulator.limit)
             states = await rollout(simulator, agent, start, seed=seed)
             if random.Random(seed).random() < settings.noisy:
                 replies = [turn.reply for turn in states[-1].conversation.turns]
@@ -118,17 +121,26 @@ def collect_experts(config: Config, run: Path) -> dict[str, Any]:
         stage.append("trajectories", record)
 
     left = [task for task in tasks if task.task_id not in done]
-    with bar("experts", len(tasks), len(tasks) - len(left)) as progress:
-        asyncio.run(in_order(left, play, write, settings.concurrency))
+    try:
+        with bar("experts", len(tasks), len(tasks) - len(left)) as progress:
+            asyncio.run(in_order(left, play, write, settings.concurrency))
+    finally:
+        if teacher:
+            usage = teacher.client.usage
+            spent = {"model_calls": usage.calls, "tokens_out": usage.tokens_out}
+            before = stage.manifest
+            stage.note(**{name: before.get(name, 0) + count for name, count in spent.items()})
     records = list(read_records(stage.folder / "trajectories.jsonl"))
     solved = [record for record in records if record["success"]]
     turns = sum(len(record["turns"]) for record in solved)
     return stage.finish(
-        played=len(records), solved=len(solved), mean_turns=round(turns / max(1, len(solved)), 2)
+        played=len(records),
+        solved=len(solved),
+        mean_turns_of_solved=round(turns / max(1, len(solved)), 2),
     )
 
 
-def _teacher(config: Config) -> Agent:
+def _teacher(config: Config) -> ChatAgent:
     from hpl_gym.agents.backends.openai import ChatClient
     from hpl_gym.agents.chat_agent import ChatAgent
 

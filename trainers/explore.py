@@ -28,7 +28,7 @@ from hpl_gym.trainers.records import Stage, digest, finished_manifest, read_reco
 from hpl_gym.trainers.sections import decisive
 from hpl_gym.trainers.segmenters import segment_all
 from hpl_gym.trainers.work import choose, in_order
-from hpl_gym.trainers.worker import Record, Worker, load_policy
+from hpl_gym.trainers.worker import Record, Worker, branch_key, group_key, load_policy
 
 
 class Workers(Protocol):
@@ -70,8 +70,8 @@ def explore(config: Config, run: Path, ray: str | None = None) -> dict[str, Any]
     Raises:
         StageError: An earlier stage is missing or unfinished, or this one has other settings.
     """
-    finished_manifest(run / "experts", "experts")
-    finished_manifest(run / "sft", "sft")
+    finished_manifest(run / "experts", f"experts --run {run}")
+    finished_manifest(run / "sft", f"sft --run {run}")
     source, model = run / "experts" / "trajectories.jsonl", run / "sft" / "model"
     policy = digest(sorted(model.glob("*.safetensors")))
     inputs = {"experts": digest([source]), "policy": policy}
@@ -123,7 +123,7 @@ async def _explore(
 async def _branch(config: Config, stage: Stage, experts: list[Record], workers: Workers) -> None:
     """Write the branches of all experts."""
     known = stage.keys("trajectories")
-    left = [one for one in experts if f"{one['key']}#{len(one['turns']) - 1}" not in known]
+    left = [one for one in experts if branch_key(one["key"], len(one["turns"]) - 1) not in known]
     done = Counter[str]()
 
     async def work(expert: Record) -> list[Record]:
@@ -156,7 +156,7 @@ async def _value(
     def is_done(expert: Record) -> bool:
         name, own = list(spans[expert["key"]].items())[-1]
         start, stop = own[-1]
-        return f"{name}:{expert['key']}#{start}-{stop}" in finished
+        return group_key(name, expert["key"], start, stop) in finished
 
     left = [expert for expert in experts if not is_done(expert)]
     done = Counter[str]()

@@ -172,7 +172,7 @@ def arguments(
         "max_steps": packs.steps,
         "learning_rate": settings.lr,
         "lr_scheduler_type": "cosine",
-        "warmup_steps": math.ceil(settings.warmup * packs.steps),
+        "warmup_steps": min(math.ceil(settings.warmup * packs.steps), packs.steps - 1),
         "max_grad_norm": 1.0,
         "weight_decay": 0.0,
         "optim": "adamw_torch",
@@ -278,6 +278,7 @@ def _save(
 ) -> None:
     """Save the trained model; adapters are merged into it, and kept beside it as well."""
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    unset_hf_deepspeed_config()  # what is loaded from now on is loaded whole
     if not trainer.is_world_process_zero():
         return
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -289,7 +290,6 @@ def _save(
 
     adapter = folder.with_name("adapter")
     model.save_pretrained(adapter, state_dict=weights)
-    unset_hf_deepspeed_config()  # this one is loaded whole
     with torch.random.fork_rng(devices=[]):  # weights are drawn before they are read
         merged = PeftModel.from_pretrained(load(), adapter).merge_and_unload()
     save_model(merged, tokenizer, folder)

@@ -61,8 +61,8 @@ def train(config: Config, run: Path, name: str = "train") -> dict[str, Any]:
             of the segmenter asked for.
     """
     settings = config.train
-    finished_manifest(run / "sft", "sft")
-    finished_manifest(run / "pairs", "pairs")
+    finished_manifest(run / "sft", f"sft --run {run}")
+    finished_manifest(run / "pairs", f"pairs --run {run}")
     experts_file, folder = run / "experts" / "trajectories.jsonl", run / "sft" / "model"
     inputs = {
         "pairs": digest([run / "pairs" / f"pairs_{level}.jsonl" for level in LEVELS]),
@@ -70,7 +70,7 @@ def train(config: Config, run: Path, name: str = "train") -> dict[str, Any]:
         "reference": digest(sorted(folder.glob("*.safetensors"))),
         "prompt": prompt_identity(config.prompt),
     }
-    explored = finished_manifest(run / "explore", "explore")["config"]
+    explored = finished_manifest(run / "explore", f"explore --run {run}")["config"]
     if explored["policy"] != inputs["reference"]:
         raise HPLGymError(
             f"The pairs in {run / 'pairs'} were made with another reference policy than the one "
@@ -96,7 +96,7 @@ def train(config: Config, run: Path, name: str = "train") -> dict[str, Any]:
     }
     rows = pair_records(run, segmenter)
     pairs = _referenced(config, run, state, inputs, rows, pair_items(rows, encoder, experts))
-    if not pairs:
+    if not pairs and any(getattr(settings, level) for level in LEVELS):
         raise HPLGymError(
             f"{run / 'pairs'} holds no preference pair that fits: raise train.max_length, or "
             f"delete it and {run / 'explore'}, and explore more trajectories (explore.count)."
@@ -164,7 +164,7 @@ def _referenced(
     rows: list[dict[str, Any]],
     items: list[Item],
 ) -> list[Item]:
-    """Return the pairs that fit, scored by the reference policy in the training's precision."""
+    """Return the pairs that fit, scored by the reference policy, in bfloat16 where that trains."""
     args = config.train.args
     half = bool(args.get("bf16"))
     # DeepSpeed computes in half precision throughout.

@@ -167,8 +167,7 @@ def pack(tree: Tree) -> Packed:
         before: tuple[int, ...] = ()
         if at:
             parent = bisect_right(tree.starts, at - 1) - 1
-            own = number[tree.starts[parent]]
-            before = tuple(one for one in paths[parent] if one < own or one < number[at])
+            before = tuple(one for one in paths[parent] if one < number[at])
         paths.append((*before, *range(number[start], number[end])))
     counting = sorted({place for places, _ in tree.sequences for place in places})
     entry = {place: index for index, place in enumerate(counting)}

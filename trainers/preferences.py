@@ -13,7 +13,7 @@ from typing import Any
 
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.curriculum import cell
-from hpl_gym.trainers.records import Stage, digest, finished_manifest, read_records
+from hpl_gym.trainers.records import Stage, StageError, digest, finished_manifest, read_records
 from hpl_gym.trainers.sections import PairsConfig
 
 LEVELS = ("trajectory", "step", "group")
@@ -48,9 +48,9 @@ def make_pairs(config: Config, run: Path) -> dict[str, Any]:
         the group pairs' grid.
 
     Raises:
-        StageError: An earlier stage is missing or unfinished.
+        StageError: An earlier stage is missing or unfinished, or other trajectories were explored.
     """
-    finished_manifest(run / "explore", "explore")
+    made = finished_manifest(run / "explore", f"explore --run {run}")["config"]
     experts_file = run / "experts" / "trajectories.jsonl"
     explored = [run / "explore" / f"{name}.jsonl" for name in ("trajectories", "groups")]
     stage = Stage(
@@ -63,6 +63,11 @@ def make_pairs(config: Config, run: Path) -> dict[str, Any]:
     )
     if stage.finished:
         return stage.manifest
+    if made["experts"] != stage.manifest["config"]["experts"]:
+        raise StageError(
+            f"{run / 'explore'} explored other expert trajectories than {experts_file} holds: "
+            "delete its folder and explore again, or put the old trajectories back."
+        )
     experts = {record["key"]: record for record in read_records(experts_file)}
     groups = defaultdict(list)
     for group in read_records(explored[1]):

@@ -172,7 +172,7 @@ def finished_manifest(folder: Path, command: str) -> dict[str, Any]:
 
     Args:
         folder: The earlier stage's folder.
-        command: The command that makes it, for the error.
+        command: The command that makes it, with its options, for the error.
 
     Raises:
         StageError: It is not there, or not finished.
@@ -194,7 +194,8 @@ def holds_results(folder: Path) -> bool:
     """Return whether a stage's folder holds anything that its settings made."""
     if not (folder / "manifest.json").is_file():
         return False
-    others = (one for one in folder.iterdir() if one.name not in {"manifest.json", ".lock"})
+    own = {"manifest.json", "manifest.json.part", ".lock"}
+    others = (one for one in folder.iterdir() if one.name not in own)
     return is_finished(folder) or any(one.is_dir() or one.stat().st_size for one in others)
 
 

@@ -45,7 +45,7 @@ def rft(config: Config, run: Path) -> dict[str, Any]:
     Raises:
         StageError: An earlier stage is missing or unfinished.
     """
-    finished_manifest(run / "sft", "sft")
+    finished_manifest(run / "sft", f"sft --run {run}")
     source, model = run / "experts" / "trajectories.jsonl", run / "sft" / "model"
     policy = digest(sorted(model.glob("*.safetensors")))
     state = processes(config.device)

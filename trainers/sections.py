@@ -64,11 +64,13 @@ class EnvConfig(Section):
         try:
             return gymnasium.make(self.id, disable_env_checker=True, **more, **self.kwargs)
         except (TypeError, ModuleNotFoundError, gymnasium.error.Error) as error:
-            raise HPLGymError(f"The settings env.id and env.kwargs: {error}") from error
+            what = str(error).partition(" was raised from the environment creator")[0]
+            raise HPLGymError(f"The settings env.id and env.kwargs: {what}") from error
 
 
 def _text_env(env: gymnasium.Env[Any, Any]) -> TextEnv:
-    assert isinstance(env.unwrapped, TextEnv)
+    if not isinstance(env.unwrapped, TextEnv):
+        raise HPLGymError(f"The setting env.id: {type(env.unwrapped).__name__} is no TextEnv.")
     return env.unwrapped
 
 

@@ -91,7 +91,7 @@ async def segment(
     not usable either, the rules of `subtasks` divide the trajectory.
 
     Args:
-        record: A trajectory as `rollout.to_record` writes it.
+        record: A trajectory as `trajectory.to_record` writes it.
         ask: Sends chat messages to the model and returns its answer. What it raises is passed on.
         cache: Where answers are kept.
         env_id: The environment it was played in.

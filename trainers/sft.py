@@ -46,7 +46,7 @@ def sft(config: Config, run: Path) -> dict[str, Any]:
         StageError: The expert trajectories are missing or unfinished.
         HPLGymError: No expert trajectory solved its task.
     """
-    finished_manifest(run / "experts", "experts")
+    finished_manifest(run / "experts", f"experts --run {run}")
     source = run / "experts" / "trajectories.jsonl"
     sections = {
         "seed": config.seed,
@@ -102,11 +102,15 @@ def clone(
         example(encoder, to_conversation(one, config.env.id), without=one["slips"])
         for one in records
     ]
-    fitting = [one for one in examples if fits(Item("bc", "", (one,)), settings.max_length)]
+    fitting = [
+        one
+        for one in examples
+        if fits(Item("bc", "", (one,)), settings.max_length) and any(one.weights[1:])
+    ]
     if not fitting:
         raise HPLGymError(
-            f"All {len(examples)} trajectories are longer than {settings.max_length} tokens: raise "
-            "max_length."
+            f"All {len(examples)} trajectories are longer than {settings.max_length} tokens, or "
+            "nothing but slips: raise max_length, or lower experts.slips."
         )
     rng = random.Random(config.seed)
     plan, optimizer = [], None

@@ -37,7 +37,7 @@ def subtasks(record: dict[str, Any], env_id: str) -> list[Span]:
       query works; submitting.
 
     Args:
-        record: A trajectory as `rollout.to_record` writes it.
+        record: A trajectory as `trajectory.to_record` writes it.
         env_id: The environment it was played in.
 
     Returns:

@@ -17,12 +17,12 @@ from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from hpl_gym.core import HPLGymError
+from hpl_gym.trainers.curriculum import CELLS
 from hpl_gym.trainers.losses import bc_loss, dpo_loss, dpo_margins
 from hpl_gym.trainers.plan import TERMS, Pack, Packs
 from hpl_gym.trainers.records import append
 
-CELLS = [f"group {length},{gap}" for length in (1, 2, 3) for gap in (1, 2, 3)]
-ROWS = [*TERMS, *CELLS, "all"]
+ROWS = [*TERMS, *(f"group {length},{gap}" for length, gap in CELLS), "all"]
 COLUMNS = ("count", "loss", "margin", "accuracy", "fall", "tokens", "asked")
 
 

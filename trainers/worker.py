@@ -23,6 +23,16 @@ from hpl_gym.wrappers.transcript import Conversation
 Record = dict[str, Any]
 
 
+def branch_key(expert: str, start: int) -> str:
+    """Return the key of a branch's record."""
+    return f"{expert}#{start}"
+
+
+def group_key(segmenter: str, expert: str, start: int, stop: int) -> str:
+    """Return the key of a group's record."""
+    return f"{segmenter}:{expert}#{start}-{stop}"
+
+
 def load_policy(config: Config, model: Path) -> LanguageModelAgent:
     """Return the agent that explores: the model in a folder, as the settings have it."""
     return load_agent(
@@ -124,7 +134,7 @@ class Worker:
         entropies = states[1].reply.entropies if states[1].reply else ()
         last = joined(states)
         return {
-            "key": f"{expert}#{start}",
+            "key": branch_key(expert, start),
             "expert": expert,
             "start": start,
             "turns": [turn_record(state.conversation) for state in states[1:]],
@@ -184,7 +194,7 @@ class Worker:
         bounds = self._bounds(states[-1].conversation)
         return list(values.records.values()), [
             {
-                "key": f"{name}:{expert['key']}#{start}-{stop}",
+                "key": group_key(name, expert["key"], start, stop),
                 "segmenter": name,
                 "expert": expert["key"],
                 "start": start,

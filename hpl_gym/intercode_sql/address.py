@@ -80,7 +80,7 @@ def parse_dsn(dsn: str) -> Address:
 def _unreadable(dsn: str) -> HPLGymError:
     shown = re.sub(r"^(\w+://)?([^:@]*:).*@", r"\1\2...@", dsn)
     return HPLGymError(
-        f"{shown!r} is not the address of a MySQL server: write mysql://user:password@host:port or "
-        "mysql://user:password@/?unix_socket=/path, with characters like @ : / % # ? in the "
-        "password percent-encoded."
+        f"{shown!r} is not the address of a MySQL server, nor sqlite, private, docker or auto: "
+        "write mysql://user:password@host:port or mysql://user:password@/?unix_socket=/path, with "
+        "characters like @ : / % # ? in the password percent-encoded."
     )

@@ -1,3 +1,5 @@
+import json
+
 import gymnasium
 import pytest
 
@@ -7,6 +9,7 @@ from hpl_gym.agents.scripted import expert
 from hpl_gym.agents.scripted.webshop import ScriptedWebShop
 from hpl_gym.core import HPLGymError
 from hpl_gym.wrappers.react import parse_reply
+from tests.command_line import hpl
 from tests.hpl_gym.webshop.conftest import cache, folder  # noqa: F401
 
 
@@ -24,6 +27,15 @@ def test_it_shops_well(env):
         for turn in conversation.turns:
             assert turn.reply.startswith("Thought: ")
     assert sum(rewards) / len(rewards) > 0.85
+
+
+def test_it_keeps_to_another_turn_limit(tmp_path, env):
+    lengths = [len(play(env, expert(env, turns=6), task=task)[0].turns) for task in range(20)]
+    assert max(lengths) <= 6
+    small = ["env.kwargs={products: 600}", "env.max_turns=6", "experts.count=20"]
+    assert hpl("experts", "--run", tmp_path, "--config", "webshop", *small) == 0
+    lines = (tmp_path / "experts/trajectories.jsonl").read_text().splitlines()
+    assert sum(json.loads(line)["success"] for line in lines) > 12
 
 
 def test_every_action_can_be_done(env):

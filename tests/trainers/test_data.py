@@ -69,3 +69,7 @@ def test_games_are_counted_in_a_folder_with_brackets(tmp_path, capsys, monkeypat
     monkeypatch.setenv("ALFWORLD_DATA", str(folder))
     assert hpl("data", "alfworld", "verify") == 0
     assert f"in {folder / 'json_2.1.1'}\n" in capsys.readouterr().out
+    game = next((folder / "json_2.1.1").glob("train/*/*/game.tw-pddl"))
+    game.write_text('this is no JSON "solvable": true')
+    assert hpl("data", "alfworld", "verify") == 1
+    assert f"The game file {game} is broken" in capsys.readouterr().err

@@ -20,7 +20,13 @@ def test_a_teacher_plays_in_the_experts_place(tmp_path, monkeypatch):
     class Teacher(ScriptedALFWorld):
         def __init__(self, client, prompt, **options):
             super().__init__()
+            object.__setattr__(self, "client", client)
             asked.append((client.model, prompt, options))
+
+        async def act(self, conversation, seed=0):
+            self.client.usage.calls += 1
+            self.client.usage.tokens_out += 10
+            return await super().act(conversation, seed)
 
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "none")
@@ -33,6 +39,9 @@ def test_a_teacher_plays_in_the_experts_place(tmp_path, monkeypatch):
     manifest = json.loads((taught / "experts/manifest.json").read_text())
     assert manifest["config"]["experts"]["teacher"] == "wise"
     assert manifest["config"]["prompt"] == "brief"
+    turns = sum(len(one["turns"]) for one in records(taught))
+    assert (manifest["model_calls"], manifest["tokens_out"]) == (turns, 10 * turns)
+    assert "model_calls" not in json.loads((mine / "experts/manifest.json").read_text())
     monkeypatch.delenv("OPENAI_BASE_URL")
     monkeypatch.delenv("OPENAI_API_KEY")
     assert hpl("experts", "--run", taught, *SMALL, "experts.teacher=wise") == 0  # all are there

@@ -112,6 +112,16 @@ def test_keeping_a_phases_policy_changes_no_loss(tmp_path):
     assert kept == alone
 
 
+def test_a_single_step_trains(tmp_path):
+    plan = clone_plan(EXAMPLES, 6, 1, random.Random(0))
+    settings, stage = TuningConfig(lr=1e-2), Stage(tmp_path, {})
+    fit(load, tokenizer(), plan, settings, stage, processes("cpu"), seed=0)
+    assert len(plan) == 1
+    weights = load_file(tmp_path / "model/model.safetensors")
+    before = load().state_dict()
+    assert any(not torch.equal(weights[key], before[key]) for key in weights)
+
+
 def test_half_precision_is_near_single(tmp_path):
     whole, _ = trained(tmp_path / "whole")
     half, _ = trained(tmp_path / "half", args={"bf16": True})
@@ -239,3 +249,16 @@ def test_the_policy_of_each_phase_is_handed_over(tmp_path):
     last = load_file(tmp_path / "model" / "model.safetensors")
     assert all(torch.equal(second[key], last[key]) for key in last)
     assert any(not torch.equal(first[key], last[key]) for key in last)
+
+
+def test_the_policy_of_a_phase_is_kept_when_its_evaluation_is_killed(tmp_path):
+    def killed(*_):
+        raise StopError
+
+    with pytest.raises(StopError):
+        trained(tmp_path, phase_end=killed)
+    kept = tmp_path / "phases/1/model/model.safetensors"
+    before, handed = kept.stat().st_mtime_ns, []
+    trained(tmp_path, phase_end=lambda phase, _: handed.append(phase))
+    assert handed == [1, 2]
+    assert kept.stat().st_mtime_ns == before

@@ -197,14 +197,16 @@ def test_a_person_sees_every_observation_once(capsys, monkeypatch):
         (["eval", "--agent", "openai:gpt-4o"], "OPENAI_BASE_URL"),
         (["eval", "--agent", "random", "--name", "../../up"], "'../../up' is no name"),
         (["eval", "--agent", "scriptd"], "no agent 'scriptd'"),
-        (["play", "--agent", "rft"], "run `hpl rft` first"),
-        (["eval", "--agent", "ipr"], "run `hpl train --method ipr` first"),
+        (["eval", "--agent", "human"], "no agent 'human'"),
+        (["play", "--agent", "rft"], "run `hpl rft --run "),
+        (["eval", "--agent", "ipr"], "run `hpl train --method ipr --run "),
         (["train", "--name", "sft"], "give another --name"),
         (["sft", "sft.epochs=7"], "sft.epochs was"),
         (["experts", "--config", "nothing"], "no configuration"),
         (["experts", "experts.split=nowhere"], "nowhere"),
         (["experts", "env.kwargs={rumes: small}"], "rumes"),
         (["experts", "env.id=HPL/Alf-v0"], "Alf"),
+        (["experts", "env.id=CartPole-v1", "env.kwargs={}"], "CartPoleEnv is no TextEnv"),
         (
             ["sft", "device=cuda"] if not torch.cuda.is_available() else ["sft", "device=x"],
             "device",
@@ -237,6 +239,9 @@ def test_a_first_command_that_fails_binds_the_run_to_nothing(tmp_path, capsys):
     words = ("experts", "--run", tmp_path / "run", "--config", "webshop")
     small = ("experts.count=2", "env.kwargs={data: generated, products: 600, goals: synthetic}")
     assert hpl(*words, *small, "experts.split=trian") == 1
+    assert hpl(*words, "env.kwargs={data: generated, produkts: 600}") == 1
+    assert hpl(*words, *small, "eval.splits=[tset]") == 1
+    assert not (tmp_path / "run").exists()
     assert hpl(*words, *small) == 0
     kept = (tmp_path / "run/config.yaml").read_text()
     assert "HPL/WebShop-v0" in kept

@@ -43,6 +43,12 @@ def test_a_damaged_manifest_is_named(tmp_path, content):
             read()
 
 
+def test_a_torn_manifest_binds_the_stage_to_nothing(tmp_path):
+    Stage(tmp_path, {"a": 1})
+    (tmp_path / "manifest.json.part").write_text('{"fin')
+    assert Stage(tmp_path, {"a": 2}).manifest["config"] == {"a": 2}
+
+
 def test_finish_and_what_the_next_stage_demands(tmp_path):
     with pytest.raises(StageError, match="hpl sft"):
         finished_manifest(tmp_path / "sft", "sft")

@@ -168,6 +168,32 @@ def test_no_pairs_at_all(copy, capsys):
     assert "no preference pair" in mismatch(copy, capsys)
 
 
+def test_cloning_alone_needs_no_pairs(copy):
+    for file in (copy / "pairs").glob("*.jsonl"):
+        file.write_text("")
+    assert hpl("train", "--run", copy, "--method", "bc-only") == 0
+    assert json.loads((copy / "bc-only/manifest.json").read_text())["experts"] > 0
+
+
+def test_pairs_of_other_experts_are_refused(copy, capsys):
+    shutil.rmtree(copy / "pairs")
+    source = copy / "experts/trajectories.jsonl"
+    source.write_text("".join(source.read_text().splitlines(keepends=True)[:-1]))
+    assert hpl("pairs", "--run", copy) == 1
+    assert "explored other expert trajectories" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_trajectory_of_slips_alone_is_not_cloned(copy):
+    source = copy / "experts/trajectories.jsonl"
+    records = [json.loads(line) for line in source.read_text().splitlines()]
+    solved = next(one for one in records if one["success"])
+    solved["slips"] = list(range(len(solved["turns"])))
+    source.write_text("".join(json.dumps(one) + "\n" for one in records))
+    shutil.rmtree(copy / "sft")
+    assert hpl("sft", "--run", copy, "sft.batch=1") == 0
+    assert all(row["loss"] > 0 for row in metrics(copy / "sft"))
+
+
 def test_nothing_to_train_on(copy, capsys):
     weights = [f"train.{term}=0" for term in ("bc", "trajectory", "step", "group")]
     assert hpl("train", "--run", copy, "--name", "none", *weights) == 1

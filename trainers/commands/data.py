@@ -49,21 +49,31 @@ def generate(
 
 @alfworld.command()
 def verify() -> None:
-    """Read every real game and count the playable ones by split and task type.
+    """Read every playable real game and count them by split and task type.
 
     Example: `ALFWORLD_DATA=/data/alfworld hpl data alfworld verify`
     """
     from collections import Counter
 
-    from hpl_gym.alfworld.games import locate, real_tasks
+    from hpl_gym.alfworld.games import game_path, locate, read_game, real_tasks
+    from hpl_gym.trainers.progress import bar
 
     root = locate()
-    counts = {}
+    counts = {split: Counter[str]() for split in SPLITS}
+    broken = []
     for split in SPLITS:
         try:
-            counts[split] = Counter(task.task_type for task in real_tasks(root, split))
+            tasks = real_tasks(root, split)
         except DataError:
-            counts[split] = Counter()
+            continue
+        with bar(f"read {split}", len(tasks)) as progress:
+            for task in tasks:
+                try:
+                    read_game(task, game_path(root, task.task_id))
+                    counts[split][task.task_type] += 1
+                except DataError as error:
+                    broken.append(str(error))
+                progress.advance()
     typer.echo(f"Playable games in {root}")
     table = Table()
     table.add_column("task type")
@@ -74,6 +84,10 @@ def verify() -> None:
     table.add_section()
     table.add_row("all", *(str(counts[split].total()) for split in SPLITS))
     Console().print(table)
+    for what in broken:
+        typer.echo(what, err=True)
+    if broken:
+        raise typer.Exit(1)
 
 
 app.add_typer(intercode_sql, name="intercode-sql")

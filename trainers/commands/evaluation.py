@@ -27,9 +27,9 @@ def evaluation(
     agent: Annotated[
         str,
         typer.Option(
-            help="random, scripted, informed, a stage, method or --name of the run (sft, rft, "
-            "train, eto, ipr, ...), a model folder, OWNER/NAME of the hub, or openai:MODEL at "
-            "OPENAI_BASE_URL."
+            help="random, scripted, informed (not in WebShop), a stage, method or --name of the "
+            "run (sft, rft, train, eto, ipr, ...), a model folder, OWNER/NAME of the hub, or "
+            "openai:MODEL at OPENAI_BASE_URL."
         ),
     ] = "train",
     name: Annotated[str | None, typer.Option(help="What to call the result.")] = None,

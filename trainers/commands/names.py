@@ -9,15 +9,16 @@ from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.config import method_names
 from hpl_gym.trainers.records import finished_manifest
 
-PLAYERS = ("human", "random", "scripted", "informed")
+PLAYERS = ("random", "scripted", "informed")
 
 
-def agent_of(run: Path, agent: str) -> str:
+def agent_of(run: Path, agent: str, players: tuple[str, ...] = PLAYERS) -> str:
     """Return what an agent's name means: a model of the run, or the name as it stands.
 
     Args:
         run: The run's folder.
         agent: The name.
+        players: Names of agents that need no model.
 
     Raises:
         StageError: The stage that makes this model has not been run.
@@ -27,12 +28,12 @@ def agent_of(run: Path, agent: str) -> str:
     if trained.is_dir():
         return str(trained)
     if agent in {"sft", "rft", "train"}:
-        finished_manifest(run / agent, agent)
+        finished_manifest(run / agent, f"{agent} --run {run}")
     if agent in method_names():
-        finished_manifest(run / agent, f"train --method {agent}")
-    if not (agent in PLAYERS or ":" in agent or "/" in agent or Path(agent).exists()):
+        finished_manifest(run / agent, f"train --method {agent} --run {run}")
+    if not (agent in players or ":" in agent or "/" in agent or Path(agent).exists()):
         raise HPLGymError(
-            f"There is no agent {agent!r} in {run}: use {', '.join(PLAYERS)}, a stage, method or "
+            f"There is no agent {agent!r} in {run}: use {', '.join(players)}, a stage, method or "
             "--name of the run, a model's folder, OWNER/NAME of a model of the hub, or "
             "openai:MODEL."
         )

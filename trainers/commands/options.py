@@ -44,7 +44,7 @@ def settings_of(
         config: A YAML file or the name of a shipped one; None for the run's own.
         overrides: Settings that have the last word.
         keep: Whether this command may begin a run: as long as nothing is there that was made with
-            the run's settings, it writes them to ``config.yaml``.
+            the run's settings, it writes them to ``config.yaml``, once their tasks are found.
     """
     own = run / "config.yaml"
     source = config or (own if own.is_file() else "quickstart")
@@ -52,6 +52,7 @@ def settings_of(
     stages = [*run.glob("*/manifest.json"), *run.glob("eval/*/manifest.json")]
     begun = own.is_file() and any(holds_results(one.parent) for one in stages)
     if keep and not begun:
+        check_splits(loaded)
         save_config(loaded, own)
     return loaded
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hpl_gym.trainers.commands.names import agent_of
+from hpl_gym.trainers.commands.names import PLAYERS, agent_of
 from hpl_gym.trainers.commands.options import ConfigOption, RunOption, Settings, settings_of
 from hpl_gym.trainers.commands.stages import DEFAULT_RUN
 
@@ -16,8 +16,8 @@ def play(
     agent: Annotated[
         str,
         typer.Option(
-            help="human, random, scripted, informed, a stage, method or --name of the run (sft, "
-            "train, ...), a model folder, OWNER/NAME of the hub, or openai:MODEL at "
+            help="human, random, scripted, informed (not in WebShop), a stage, method or --name of "
+            "the run (sft, train, ...), a model folder, OWNER/NAME of the hub, or openai:MODEL at "
             "OPENAI_BASE_URL."
         ),
     ] = "human",
@@ -37,11 +37,11 @@ def play(
     from hpl_gym.trainers.evaluate import make_agent
     from hpl_gym.trainers.rollout import Simulator
 
-    who = agent_of(run, agent)
+    who = agent_of(run, agent, ("human", *PLAYERS))
     settings = settings_of(run, config, overrides, keep=False)
     with Simulator(*settings.env.make(split or settings.eval.splits[0])) as simulator:
         state = simulator.start(task)
-        player = make_agent(settings, who, simulator.env, temperature=0.0)
+        player = make_agent(settings, who, simulator, temperature=0.0)
         watched = agent != "human"  # who plays is shown every observation but the last
         if watched:
             typer.echo(state.conversation.observation)

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 def report(
     run: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of a run; may be repeated, for runs that differ by their seed."),
+        typer.Option(
+            help="Folder of a run; may be repeated, for runs that differ by their seed. "
+            "Default: runs/quickstart."
+        ),
     ] = None,
     agent: Annotated[
         list[str] | None,

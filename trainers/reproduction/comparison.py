@@ -45,19 +45,23 @@ def compare(
     Raises:
         HPLGymError: There is nothing to compare, or other tasks were played.
     """
-    agents = list(dict.fromkeys(agents)) or _finished(folders)
-    if not agents:
+    finished = _finished(folders)
+    if not finished:
         raise HPLGymError(
             f"No evaluation is finished in {' and '.join(map(str, folders))}: run "
             f"`hpl eval --run {folders[0]} --agent sft` first."
         )
+    agents = agents or finished
     if baseline is None:
         baseline = "sft" if "sft" in agents else agents[0]
     agents = list(dict.fromkeys((baseline, *agents)))
+    if missing := next((one for one in agents if one not in finished), None):
+        raise HPLGymError(
+            f"{missing} is not evaluated in {' and '.join(map(str, folders))}: use one of "
+            f"{', '.join(finished)}, or run `hpl eval` on it first."
+        )
     manifests = [
-        finished_manifest(folder / "eval" / agent, f"eval --run {folder} --agent {agent}")
-        for folder in folders
-        for agent in agents
+        finished_manifest(folder / "eval" / agent, "eval") for folder in folders for agent in agents
     ]
     _refuse_other_games([one["config"] for one in manifests])
     splits = _shared([one["config"]["eval"]["splits"] for one in manifests])

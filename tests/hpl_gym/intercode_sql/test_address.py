@@ -54,7 +54,7 @@ def test_what_is_written_is_read(user, password, path):
     ],
 )
 def test_anything_else_is_an_error_of_one_sentence_that_keeps_the_password(dsn):
-    with pytest.raises(HPLGymError, match="is not the address of a MySQL server") as error:
+    with pytest.raises(HPLGymError, match="is not the address of a MySQL server, nor") as error:
         parse_dsn(dsn)
     assert "sec" not in str(error.value)
 

@@ -246,7 +246,7 @@ def test_bad_arguments(data, tmp_path):
         ({"databases": [3]}, "databases must be a whole number"),
         ({"data": data, "shown": "abc"}, "shown must be a whole number of 10 or more, not 'abc'"),
         ({"data": data, "shown": -5}, "shown must be"),
-        ({"data": data, "server": 3}, "'3' is not the address"),
+        ({"data": data, "server": 3}, "'3' is not the address of a MySQL server, nor sqlite"),
     ):
         with pytest.raises(HPLGymError, match=message):
             gymnasium.make("HPL/InterCodeSQL-v0", **arguments)

@@ -87,7 +87,7 @@ def test_several_runs_are_seeds(tmp_path):
         (["--run", "same"], "have the same seed or differ"),
         (["--run", "other"], "have the same seed or differ"),
         (["--run", "none"], "No evaluation is finished"),
-        (["--agent", "ipr"], "hpl eval --run .* --agent ipr` first"),
+        (["--agent", "ipr"], "ipr is not evaluated in .*: use one of .*, or run `hpl eval`"),
         (["--agent", "few"], "few and sft played different tasks of valid_seen"),
         (["--agent", "unseen", "--agent", "few"], "no split in common"),
     ],
