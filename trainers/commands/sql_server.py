@@ -12,6 +12,8 @@ def start() -> None:
     """Start the server, or keep the one that runs, until `hpl sql-server stop`.
 
     Without this it starts with the first process that needs it and ends with the last.
+
+    Example: `hpl sql-server start`
     """
     from hpl_gym.intercode_sql.server import keep_server
 
@@ -22,7 +24,10 @@ def start() -> None:
 
 @app.command()
 def stop() -> None:
-    """Stop the server, even if it is in use; its data are kept."""
+    """Stop the server, even if it is in use; its data are kept.
+
+    Example: `hpl sql-server stop`
+    """
     from hpl_gym.intercode_sql.server import stop_server
 
     typer.echo("The server is stopped." if stop_server() else "No server was running.")
@@ -30,7 +35,10 @@ def stop() -> None:
 
 @app.command()
 def status() -> None:
-    """Tell whether the server runs, where, and who keeps it."""
+    """Tell whether the server runs, where, and who keeps it.
+
+    Example: `hpl sql-server status`
+    """
     from hpl_gym.intercode_sql.server import server_status
 
     now = server_status()

@@ -11,7 +11,14 @@ from typing import Any
 
 from hpl_gym import __version__
 from hpl_gym.core import HPLGymError
-from hpl_gym.trainers.config import Config, ConfigError, load_config, method, save_config
+from hpl_gym.trainers.config import (
+    Config,
+    ConfigError,
+    load_config,
+    method,
+    method_names,
+    save_config,
+)
 from hpl_gym.trainers.curriculum import CURRICULA
 from hpl_gym.trainers.records import digest
 from hpl_gym.trainers.reproduction.presets import MAIN, PHASES, Preset
@@ -167,6 +174,10 @@ def make_jobs(preset: Preset, run: Run, policies: Sequence[str]) -> list[Job]:
                 f"There is no policy {policy!r} to evaluate: phases are kept of {MAIN}, "
                 f"as {' and '.join(PHASES[:2])}."
             )
+
+    known = ("sft", "rft", *method_names())
+    if foreign := next((one for one in methods if one not in known), None):
+        raise ConfigError(f"There is no method {foreign!r}: use one of {', '.join(known)}.")
 
     def add(
         name: str,

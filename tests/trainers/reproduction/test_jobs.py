@@ -317,6 +317,7 @@ def test_mistakes_are_one_sentence(tmp_path, capsys):
         ("train is what method ipr", "--method", "ipr", "--table", "1", "train={epochs: 2}"),
         ("train.epochs is what method", "--method", "ipr", "--table", "1", "train.epochs =2"),
         ("choose how many by --seeds", "seed=5"),
+        ("no method 'nope': use one of sft, rft, hpl", "--method", "nope", "--table", "1"),
         ("no policy 'eto-phase-1'", "--method", "eto-phase-1", "--table", "1"),
         ("--method chooses the rows", "--method", "ipr", "--figure", "4"),
         ("--method chooses the rows", "--method", "ipr", "--proposition"),
