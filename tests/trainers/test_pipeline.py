@@ -198,6 +198,7 @@ def test_a_person_sees_every_observation_once(capsys, monkeypatch):
         (["eval", "--agent", "random", "--name", "../../up"], "'../../up' is no name"),
         (["eval", "--agent", "scriptd"], "no agent 'scriptd'"),
         (["eval", "--agent", "human"], "no agent 'human'"),
+        (["eval", "--agent", "runs/other/sft/model"], "is not the sft of"),
         (["play", "--agent", "rft"], "run `hpl rft --run "),
         (["eval", "--agent", "ipr"], "run `hpl train --method ipr --run "),
         (["train", "--name", "sft"], "give another --name"),
