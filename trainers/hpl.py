@@ -116,7 +116,10 @@ def train(config: Config, run: Path, name: str = "train") -> dict[str, Any]:
         random.Random(config.seed),
     )
     if not plan:
-        raise HPLGymError("There is nothing to train on: every term with data has weight 0.")
+        raise HPLGymError(
+            "There is nothing to train on: every term with data has weight 0, or all is longer "
+            "than train.max_length."
+        )
     steps = Counter(step.phase for step in plan)
     curriculum = _picture(config, pairs, steps)
     if state.is_main_process:
