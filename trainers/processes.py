@@ -53,7 +53,12 @@ def open_stage(state: PartialState, folder: Path, config: Mapping[str, Any]) -> 
 
 
 def leave(state: PartialState) -> None:
-    """Wait for the other processes and end the connection, whose threads may abort an exit."""
+    """Wait for the other processes, end the connection, and end those that have nothing to tell.
+
+    Threads of the connection may abort an ordinary exit, and with it all other processes.
+    """
     if state.num_processes > 1:
         state.wait_for_everyone()
         state.destroy_process_group()
+        if not state.is_main_process:
+            os._exit(0)
