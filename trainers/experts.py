@@ -22,11 +22,11 @@ from hpl_gym.trainers.sections import decisive
 from hpl_gym.trainers.seeds import stream
 from hpl_gym.trainers.trajectory import to_record
 from hpl_gym.trainers.work import choose, in_order, repeated
+from hpl_gym.wrappers.react import parse_reply
+from hpl_gym.wrappers.transcript import Conversation
 
 if TYPE_CHECKING:
     from hpl_gym.agents.chat_agent import ChatAgent
-from hpl_gym.wrappers.react import parse_reply
-from hpl_gym.wrappers.transcript import Conversation
 
 _NAME = re.compile(r"\b[a-z]+ \d+\b")
 

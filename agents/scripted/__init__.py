@@ -14,7 +14,7 @@ from hpl_gym.core import HPLGymError, TextEnv
 def expert(
     env: gymnasium.Env[str, str],
     mode: Literal["search", "informed"] = "search",
-    turns: int | None = None,
+    turns: int = 10,
 ) -> Agent:
     """Return the scripted agent for the benchmark of `env`.
 
@@ -23,7 +23,7 @@ def expert(
         mode: ``search`` acts on observations alone. ``informed`` makes demonstrations: it knows
             where things are at the start of the task that `env` plays now, or the query that
             answers its question, and looks around as if it did not.
-        turns: The turn limit that it plans for (in the shop); None is the environment's own.
+        turns: The turn limit that it plans for in the shop.
 
     Raises:
         HPLGymError: The benchmark has no scripted agent of that mode, or no task is played.
@@ -40,7 +40,7 @@ def expert(
     if bare.env_id == "HPL/WebShop-v0" and mode == "search":
         from hpl_gym.agents.scripted.webshop import ScriptedWebShop
 
-        return ScriptedWebShop() if turns is None else ScriptedWebShop(turns)
+        return ScriptedWebShop(turns)
     if bare.env_id == "HPL/InterCodeSQL-v0":
         from hpl_gym.agents.scripted.intercode_sql import ScriptedInterCodeSQL
 

@@ -45,17 +45,21 @@ def test_a_killed_training_goes_on_with_the_same_bytes(run, copy):
     assert not list((copy / "train").glob("checkpoint-*"))
 
 
+def train_in_two_processes(folder, *settings):
+    # A launcher for GPUs, on a machine without one: `--cpu` would start a single process.
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+    launch += ["--num_processes=2", "--num_machines=1", "--mixed_precision=no"]
+    launch += ["--dynamo_backend=no", "--main_process_port=0", *TRAIN[1:], "--run", str(folder)]
+    launch += settings
+    done = subprocess.run(launch, env=SINGLE, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 @pytest.mark.parametrize("sharding", [None, "zero1", "zero2", "zero3"])
 def test_two_processes_have_the_losses_of_one(run, copy, sharding):
     if sharding:
         pytest.importorskip("deepspeed")
-    # A launcher for GPUs, on a machine without one: `--cpu` would start a single process.
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
-    launch += ["--num_processes=2", "--num_machines=1", "--mixed_precision=no"]
-    launch += ["--dynamo_backend=no", "--main_process_port=0", *TRAIN[1:], "--run", str(copy)]
-    launch += [f"train.args={{deepspeed: {sharding}}}"] if sharding else []
-    done = subprocess.run(launch, env=SINGLE, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    train_in_two_processes(copy, *([f"train.args={{deepspeed: {sharding}}}"] if sharding else []))
     manifest = json.loads((copy / "train/manifest.json").read_text())
     assert manifest["processes"] == 2
     one, two = metrics(run / "train"), metrics(copy / "train")
@@ -66,6 +70,14 @@ def test_two_processes_have_the_losses_of_one(run, copy, sharding):
         for name in ("bc/loss", "trajectory/loss", "step/loss"):
             assert theirs.get(name) == pytest.approx(ours.get(name), rel=1e-3), name
     assert hpl("eval", "--run", copy, "--agent", "train") == 0
+
+
+def test_phases_are_evaluated_where_weights_are_sharded(run, copy):
+    pytest.importorskip("deepspeed")
+    train_in_two_processes(copy, "train.args={deepspeed: zero3}", "train.phases=evaluate")
+    assert (copy / "eval/train-phase-2/result.json").is_file()
+    ours, whole = (metrics(one / "train") for one in (copy, run))
+    assert [row["loss"] for row in ours] == pytest.approx([row["loss"] for row in whole], rel=1e-5)
 
 
 def test_methods_differ_by_their_settings_alone(copy, capsys):

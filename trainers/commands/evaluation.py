@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,8 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hpl_gym.core import HPLGymError
-from hpl_gym.trainers.commands.names import agent_of, check_name
+from hpl_gym.trainers.commands.names import agent_of, check_name, label_of
 from hpl_gym.trainers.commands.options import (
     ConfigOption,
     RayOption,
@@ -20,7 +18,6 @@ from hpl_gym.trainers.commands.options import (
     settings_of,
 )
 from hpl_gym.trainers.commands.stages import DEFAULT_RUN
-from hpl_gym.trainers.config import method_names
 from hpl_gym.trainers.statistics import Rate
 
 
@@ -47,13 +44,9 @@ def evaluation(
     """
     from hpl_gym.trainers.evaluate import evaluate
 
-    folder = Path(agent)
-    label = name or (folder.parent if folder.name == "model" else folder).name or agent
+    label = name or label_of(run, agent)
     check_name(label)
     who = agent_of(run, agent)
-    policies = ("sft", "rft", "train", *method_names())
-    if not name and label in policies and Path(who).resolve() != (run / label / "model").resolve():
-        raise HPLGymError(f"{agent} is not the {label} of {run}: give its result another --name.")
     settings = settings_of(run, config, overrides)
     result = evaluate(settings, run, who, label, ray)
     for split, rates in result["splits"].items():

@@ -10,6 +10,7 @@ from hpl_gym.trainers.config import method_names
 from hpl_gym.trainers.records import finished_manifest
 
 PLAYERS = ("random", "scripted", "informed")
+STAGES = ("sft", "rft", "train")
 
 
 def agent_of(run: Path, agent: str, players: tuple[str, ...] = PLAYERS) -> str:
@@ -27,7 +28,7 @@ def agent_of(run: Path, agent: str, players: tuple[str, ...] = PLAYERS) -> str:
     trained = run / agent / "model"
     if trained.is_dir():
         return str(trained)
-    if agent in {"sft", "rft", "train"}:
+    if agent in STAGES:
         finished_manifest(run / agent, f"{agent} --run {run}")
     if agent in method_names():
         finished_manifest(run / agent, f"train --method {agent} --run {run}")
@@ -38,6 +39,24 @@ def agent_of(run: Path, agent: str, players: tuple[str, ...] = PLAYERS) -> str:
             "openai:MODEL."
         )
     return agent
+
+
+def label_of(run: Path, agent: str) -> str:
+    """Return what to call an agent's result where nobody says it.
+
+    Args:
+        run: The run's folder.
+        agent: The agent's name.
+
+    Raises:
+        HPLGymError: The result would pass for that of another policy, the run's own.
+    """
+    folder = Path(agent)
+    label = (folder.parent if folder.name == "model" else folder).name or agent
+    own = (run / label / "model").resolve()
+    if label in (*STAGES, *method_names()) and agent != label and folder.resolve() != own:
+        raise HPLGymError(f"{agent} is not the {label} of {run}: give its result another --name.")
+    return label
 
 
 def check_name(name: str) -> None:
