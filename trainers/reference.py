@@ -1,15 +1,15 @@
 """The data of stage 2: what is trained on, with its log-probabilities under the reference policy.
 
 These are computed once, on token trees, and kept in ``pairs/reference/logprobs.jsonl``; no
-reference model is in memory while a policy is trained. Every method and setting reads the same. The
-first method of a run scores the pairs of all levels together, with its own segmenter's groups, so
-their last bits depend on which that is.
+reference model is in memory while a policy is trained. Every method and setting reads the same: a
+segmenter's groups are packed into trees apart from the pairs that all methods have, so that which
+method is trained first changes no bit.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,9 +103,17 @@ def with_references(
     ]
     with state.main_process_first():
         known = stage.keys("logprobs")
-    left = [(key, item) for key, item in fitting if key not in known]
-    if left:
-        _score(list(_trees(left, settings.pack_tokens)), load().eval(), stage, state)
+    groups = [one for one in fitting if one[1].term == "group"]
+    others = [one for one in fitting if one[1].term != "group"]
+    trees = [
+        tree
+        for part in (others, groups)
+        if not known.issuperset(key for key, _ in part)
+        for tree in _trees(part, settings.pack_tokens)
+        if not known.issuperset(tree[1])
+    ]
+    if trees:
+        _score(trees, known, load().eval(), stage, state)
     state.wait_for_everyone()
     logprobs = {
         one["key"]: (one["winner"], one["loser"])
@@ -116,11 +124,12 @@ def with_references(
 
 def _score(
     trees: Sequence[tuple[Tree, list[str]]],
+    known: Set[str],
     model: PreTrainedModel,
     stage: Stage,
     state: PartialState,
 ) -> None:
-    """Score trees, each in one of the processes, and write their pairs' log-probabilities."""
+    """Score trees, each in one of the processes; write the log-probabilities not yet known."""
     pairs = sum(len(inside) for _, inside in trees)
     with torch.no_grad(), bar("reference", pairs) as progress:
         for first in range(0, len(trees), state.num_processes):
@@ -129,7 +138,7 @@ def _score(
             found = [_logprobs(model, tree, inside) for tree, inside in own]
             for records in gather_object(found):
                 if state.is_main_process:
-                    stage.append("logprobs", *records)
+                    stage.append("logprobs", *(one for one in records if one["key"] not in known))
             progress.advance(sum(len(inside) for _, inside in round_))
 
 

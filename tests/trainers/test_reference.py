@@ -26,6 +26,11 @@ def pair(expert, length=10):
     return Item("step", expert, (Example(path, weights), Example(loser, weights)))
 
 
+def beginning(item, tokens):
+    cut = (Example(one.ids[:tokens], one.weights[:tokens]) for one in item.sequences)
+    return Item("group", item.expert, tuple(cut))
+
+
 ITEMS = [pair(f"e{number % 3}") for number in range(7)]
 KEYS = [f"k{number}" for number in range(7)]
 
@@ -57,6 +62,38 @@ def test_what_is_known_is_not_computed_again(tmp_path):
     assert referenced(tmp_path)[:4] == first
     lines = (tmp_path / "logprobs.jsonl").read_text().splitlines()
     assert sorted(json.loads(line)["key"] for line in lines) == KEYS
+
+
+STEPS = [pair(f"e{number % 3}", 60) for number in range(6)]
+
+
+def groups(segmenter, tokens):
+    """Group pairs, the beginnings of the step pairs, with their keys."""
+    return [beginning(item, tokens) for item in STEPS], [f"{segmenter}{n}" for n in range(6)]
+
+
+def test_no_bit_depends_on_which_method_asks_first(tmp_path):
+    none, a, b = ([], []), groups("a", 33), groups("b", 47)
+    files = []
+    for number, order in enumerate([(none, a, b), (b, a, none)]):
+        folder = tmp_path / str(number)
+        for items, keys in order:
+            referenced(folder, [*STEPS, *items], [*KEYS[:6], *keys], pack_tokens=400)
+        files.append(sorted((folder / "logprobs.jsonl").read_text().splitlines()))
+    assert len(files[0]) == 18
+    assert files[0] == files[1]
+
+
+def test_a_killed_scoring_goes_on_with_the_same_bytes(tmp_path):
+    items, keys = groups("a", 47)
+    asked = [*STEPS, *items], [*KEYS[:6], *keys]
+    referenced(tmp_path / "whole", *asked, pack_tokens=400)
+    lines = (tmp_path / "whole" / "logprobs.jsonl").read_text().splitlines(keepends=True)
+    for done in range(1, len(lines)):
+        folder = tmp_path / str(done)
+        Stage(folder, {}).append("logprobs", *map(json.loads, lines[:done]))
+        referenced(folder, *asked, pack_tokens=400)
+        assert (folder / "logprobs.jsonl").read_text() == "".join(lines)
 
 
 def test_a_pair_larger_than_a_tree_has_one_of_its_own(tmp_path):
