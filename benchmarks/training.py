@@ -39,7 +39,7 @@ from hpl_gym.trainers.experts import clean_experts
 from hpl_gym.trainers.losses import bc_loss, dpo_loss, dpo_margins
 from hpl_gym.trainers.packing import Tree, pack
 from hpl_gym.trainers.plan import Item, Packs, Step
-from hpl_gym.trainers.records import finished_manifest
+from hpl_gym.trainers.records import Stage, finished_manifest
 from hpl_gym.trainers.reference import pair_items, pair_records
 from hpl_gym.trainers.scorer import score_trees
 from hpl_gym.trainers.trajectory import to_conversation
@@ -217,7 +217,7 @@ def packed(
                 known += len(tree)
     scored = time.perf_counter() - begun
     args = TrainingArguments(**arguments(folder, device, packs.accumulation))
-    trainer = TreeTrainer(model, args, packs, 0.3, Path(folder) / "metrics.jsonl")
+    trainer = TreeTrainer(model, args, packs, 0.3, Stage(Path(folder), {}))
     with Peak(device) as peak:
         begun = time.perf_counter()
         trainer.train()

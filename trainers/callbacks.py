@@ -1,4 +1,4 @@
-"""What happens beside the steps of a training: progress, seconds so far, policies of phases."""
+"""What happens beside the steps of a training: progress and the policies of phases."""
 
 from __future__ import annotations
 
@@ -10,23 +10,6 @@ from transformers import TrainerCallback
 
 from hpl_gym.trainers.plan import TERMS, Step
 from hpl_gym.trainers.progress import Bar
-from hpl_gym.trainers.records import Stage
-
-
-class Timed(TrainerCallback):
-    """Writes down the seconds so far with every checkpoint, from which a training may go on.
-
-    Args:
-        stage: Where.
-    """
-
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Write the manifest anew."""
-        if state.is_world_process_zero:
-            self._stage.note()
 
 
 class PhaseEnds(TrainerCallback):

@@ -76,6 +76,7 @@ def heat_map(cells: Iterable[Cell], lengths: Sequence[int], gaps: Sequence[float
                 f"{'white' if share > 110 else 'black'} on #{255 - share:02x}{255 - share:02x}ff"
             )
             shades.append(Text(str(count or "empty"), style=style if count else "dim"))
-        turns = f"{low + 1} to {lengths[row]}" if row < len(lengths) else f"{low + 1} or more"
-        table.add_row(turns, *shades)
+        end = f"to {lengths[row]}" if row < len(lengths) else "or more"
+        alone = row < len(lengths) and lengths[row] == low + 1
+        table.add_row(f"{low + 1}" if alone else f"{low + 1} {end}", *shades)
     return table

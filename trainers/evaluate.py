@@ -46,7 +46,7 @@ def evaluate(
     Args:
         config: The run's settings.
         run: The run's folder.
-        agent: ``random``, ``scripted``, ``informed``, or a language model's folder or hub name.
+        agent: See `make_agent`.
         name: What to call the result.
         ray: Address of a Ray cluster for a language model, ``auto`` for the one that runs here,
             ``local`` to start one; None plays in this process.

@@ -9,7 +9,7 @@
 3. Values. The states at the ends of groups, the expert's and the policy's, are valued by M
    rollouts, each state once.
 
-All rollouts start from restored states; no prefix is ever played again.
+All rollouts start from restored states; none plays its prefix again.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from transformers.trainer_pt_utils import get_model_param_count
 from transformers.utils.logging import disable_progress_bar
 
 from hpl_gym.core import HPLGymError, MissingExtraError
-from hpl_gym.trainers.callbacks import PhaseEnds, Shown, Timed
+from hpl_gym.trainers.callbacks import PhaseEnds, Shown
 from hpl_gym.trainers.optimizer import save_model
 from hpl_gym.trainers.plan import Packs, Step
 from hpl_gym.trainers.progress import bar
@@ -44,6 +45,8 @@ PLANNED = {
 }
 """Arguments that follow from the plan; with others data would be left out, or a stopped training
 would go on in another way."""
+WITHOUT_EFFECT = {"eval_strategy", "eval_on_start", "label_smoothing_factor", "fp16"}
+"""Arguments for what this training does not do: evaluation of a loss, other losses, scaled ones."""
 DEEPSPEED = Path(__file__).parent / "configs" / "deepspeed"
 
 
@@ -86,6 +89,9 @@ def fit(
     """
     disable_progress_bar()  # of every checkpoint's files
     packs = Packs(plan, settings.pack_tokens, state.num_processes)
+    if (stage.folder / "model").is_dir():  # saved whole, after the last step
+        _drop_checkpoints(stage.folder, state)
+        return packs
     args = arguments(settings, stage.folder, packs, seed, state)
     model = load()
     score_trees(model)
@@ -104,7 +110,7 @@ def fit(
         _save(trainer, load, tokenizer, folder, lora=settings.lora is not None)
         state.wait_for_everyone()
 
-    callbacks: list[TrainerCallback] = [Timed(stage)]
+    callbacks: list[TrainerCallback] = []
     if phase_end:
         callbacks.append(PhaseEnds(plan, stage.folder / "phases", save, phase_end))
     with bar(stage.folder.name, len(plan), done) as progress:
@@ -115,7 +121,7 @@ def fit(
                 args,
                 packs,
                 beta,
-                metrics,
+                stage,
                 callbacks=[Shown(progress), *callbacks],
                 optimizers=(made, None),
             )
@@ -131,12 +137,14 @@ def fit(
         with repeatable(state.device):
             trainer.train(resume_from_checkpoint=resume)
     save(stage.folder / "model")
-    if state.is_main_process:
-        for checkpoint in stage.folder.glob("checkpoint-*"):
-            # Without this one, what a kill leaves of it is not taken for a checkpoint.
-            (checkpoint / "trainer_state.json").unlink(missing_ok=True)
-            shutil.rmtree(checkpoint)
+    _drop_checkpoints(stage.folder, state)
     return packs
+
+
+def _drop_checkpoints(folder: Path, state: PartialState) -> None:
+    if state.is_main_process:
+        for checkpoint in folder.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
 
 
 @contextmanager
@@ -193,6 +201,19 @@ def arguments(
             f"The setting 'args' of the training: {taken[0]} follows from batch, epochs, "
             "pack_tokens and save_steps, which are set beside args."
         )
+    if foreign := sorted(WITHOUT_EFFECT & set(own)):
+        raise HPLGymError(
+            f"The setting 'args' of the training: {foreign[0]} has no part in this training "
+            "(half precision is bf16)."
+        )
+    defaults = {one.name: one.default for one in fields(TrainingArguments)} | values
+    for name, value in own.items():
+        known = defaults.get(name)
+        if isinstance(known, (bool, int, float)) and not isinstance(value, (bool, int, float)):
+            raise HPLGymError(
+                f"The setting 'args' of the training: {name} is {known!r} by default and cannot be "
+                f"{value!r}."
+            )
     if own.get("deepspeed"):
         _begin_deepspeed(state)
         shipped = DEEPSPEED / f"{own['deepspeed']}.json"
@@ -241,7 +262,7 @@ def with_lora(model: PreTrainedModel, settings: dict[str, Any], seed: int) -> An
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **settings))
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise HPLGymError(f"The setting 'lora' of the training: {error}") from error
 
 

@@ -57,12 +57,12 @@ def train(config: Config, run: Path, name: str = "train") -> dict[str, Any]:
 
     Raises:
         StageError: An earlier stage is missing or unfinished, or was made with other settings.
-        HPLGymError: The pairs were made with another model, there are none, or there are no groups
-            of the segmenter asked for.
+        HPLGymError: The pairs were made with another model or from other trajectories, there are
+            none, or there are no groups of the segmenter asked for.
     """
     settings = config.train
     finished_manifest(run / "sft", f"sft --run {run}")
-    finished_manifest(run / "pairs", f"pairs --run {run}")
+    made = finished_manifest(run / "pairs", f"pairs --run {run}")["config"]
     experts_file, folder = run / "experts" / "trajectories.jsonl", run / "sft" / "model"
     inputs = {
         "pairs": digest([run / "pairs" / f"pairs_{level}.jsonl" for level in LEVELS]),
@@ -75,6 +75,12 @@ def train(config: Config, run: Path, name: str = "train") -> dict[str, Any]:
         raise HPLGymError(
             f"The pairs in {run / 'pairs'} were made with another reference policy than the one "
             f"in {folder}: explore again, or put the old policy back."
+        )
+    sources = [run / "explore" / f"{name}.jsonl" for name in ("trajectories", "groups")]
+    if (made["experts"], made["explore"]) != (inputs["experts"], digest(sources)):
+        raise HPLGymError(
+            f"The pairs in {run / 'pairs'} are not of what {run / 'experts'} and {run / 'explore'} "
+            "hold now: delete their folder and run `hpl pairs` again, or put the old files back."
         )
     segmenter = settings.segmenter or explored["explore"]["segmenters"][0]
     if settings.group and segmenter not in explored["explore"]["segmenters"]:
@@ -121,7 +127,7 @@ def train(config: Config, run: Path, name: str = "train") -> dict[str, Any]:
             "than train.max_length."
         )
     steps = Counter(step.phase for step in plan)
-    curriculum = _picture(config, pairs, steps)
+    curriculum = _picture(config, made["pairs"], pairs, steps)
     if state.is_main_process:
         display(curriculum)
 
@@ -186,10 +192,10 @@ def _referenced(
         )
 
 
-def _picture(config: Config, pairs: list[Item], steps: Counter[int]) -> Table:
+def _picture(config: Config, grid: dict[str, Any], pairs: list[Item], steps: Counter[int]) -> Table:
     """Return a table of what each cell of the curriculum's grid holds."""
     cells = [item.cell for item in pairs if item.term == "group"]
-    picture = heat_map(cells, config.pairs.lengths, config.pairs.gaps)
+    picture = heat_map(cells, grid["lengths"], grid["gaps"])
     phases = len(CURRICULA[config.train.curriculum])
     told = ", ".join(f"phase {phase}: {steps[phase]}" for phase in range(1, phases + 1))
     picture.caption = f"Steps of {told}."

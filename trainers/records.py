@@ -16,6 +16,8 @@ from typing import Any
 from hpl_gym.core import HPLGymError
 
 PACKAGES = ("hpl-gym", "gymnasium", "alfworld", "torch", "transformers")
+SECONDS = 2.0
+"""Between two manifests of a stage that goes on, at least."""
 
 
 class StageError(HPLGymError):
@@ -35,12 +37,14 @@ class Stage:
         writes: Whether this process is the one that writes.
 
     Raises:
-        StageError: The folder was begun with another configuration, or another process writes.
+        StageError: The folder was begun with another configuration, its manifest is missing or
+            damaged, or another process writes.
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any], *, writes: bool = True) -> None:
         self.folder = folder
         self._started, self._before = time.monotonic(), 0.0
+        self._written = self._started
         folder.mkdir(parents=True, exist_ok=True)
         if writes and not is_finished(folder):
             self._lock()
@@ -62,6 +66,8 @@ class Stage:
                     "`hpl train` or `hpl eval`, another --run of the others."
                 )
             self.manifest = before
+            if not self.finished and before["packages"] != versions():
+                self.manifest["resumed_with"] = versions()
         elif writes:
             self._write()
         self._before = float(self.manifest["seconds"])
@@ -91,10 +97,14 @@ class Stage:
     def append(self, name: str, *records: Mapping[str, Any]) -> None:
         """Append records to ``<name>.jsonl``, each as one line.
 
+        Now and then the manifest is written as well, so that a kill loses few of the seconds.
+
         Raises:
             StageError: They cannot be written, for example because the disk is full.
         """
         append(self.folder / f"{name}.jsonl", *records)
+        if time.monotonic() - self._written > SECONDS:
+            self._write()
 
     def note(self, **results: Any) -> None:
         """Write `results` into the manifest of a stage that goes on."""
@@ -116,6 +126,7 @@ class Stage:
         seconds = self._before + time.monotonic() - self._started
         self.manifest["seconds"] = round(seconds, 3)
         write_json(self.folder / "manifest.json", self.manifest)
+        self._written = time.monotonic()
 
 
 def repair(path: Path) -> None:
@@ -192,8 +203,6 @@ def is_finished(folder: Path) -> bool:
 
 def holds_results(folder: Path) -> bool:
     """Return whether a stage's folder holds anything that its settings made."""
-    if not (folder / "manifest.json").is_file():
-        return False
     own = {"manifest.json", "manifest.json.part", ".lock"}
     others = (one for one in folder.iterdir() if one.name not in own)
     return is_finished(folder) or any(one.is_dir() or one.stat().st_size for one in others)
@@ -203,10 +212,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (FileNotFoundError, ValueError):
         manifest = None
-    if not isinstance(manifest, dict) or "finished" not in manifest:
-        raise StageError(f"{path} is damaged: delete {folder} and make it anew.")
+    if not isinstance(manifest, dict) or not {"finished", "config"} <= manifest.keys():
+        raise StageError(f"{path} is missing or damaged: delete {folder} and make it anew.")
     return manifest
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hpl_gym.agents.language_model import LanguageModelAgent, load_model, load_tokenizer
+from hpl_gym.agents.language_model import load_model, load_tokenizer
 from hpl_gym.core import Task
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.processes import open_stage, processes
@@ -59,9 +59,9 @@ def rft(config: Config, run: Path) -> dict[str, Any]:
     stage = open_stage(state, run / "rft", sections | inputs)
     if stage.finished:
         return stage.manifest
-    with state.main_process_first():
-        if state.is_main_process:
-            _sample(config, stage, load_policy(config, model))
+    if state.is_main_process:
+        _sample(config, stage, model)
+    state.wait_for_everyone()
     experts = [one for one in read_records(source) if one["success"]]
     sampled = list(read_records(stage.folder / "trajectories.jsonl"))
     kept = distinct(sampled, experts)
@@ -101,16 +101,21 @@ def _course(record: Record) -> tuple[str, ...]:
     return (record["task_id"], *(parse_reply(turn["reply"]).action for turn in record["turns"]))
 
 
-def _sample(config: Config, stage: Stage, agent: LanguageModelAgent) -> None:
+def _sample(config: Config, stage: Stage, model: Path) -> None:
     settings = config.rft
-    player = agent.at_temperature(settings.temperature)
     env, _ = config.env.make(config.experts.split)
     tasks = choose(env.tasks(), settings.count)
     known = stage.keys("trajectories")
-    solved = 0
 
     def keys(task: Task) -> list[str]:
         return [f"{task.task_id}#{number}" for number in range(settings.samples)]
+
+    left = [task for task in tasks if not known.issuperset(keys(task))]
+    if not left:
+        return
+    agent = load_policy(config, model)
+    player = agent.at_temperature(settings.temperature)
+    solved = 0
 
     async def work(task: Task) -> list[Record]:
         nonlocal solved
@@ -142,6 +147,5 @@ def _sample(config: Config, stage: Stage, agent: LanguageModelAgent) -> None:
         finally:
             await agent.backend.close()
 
-    left = [task for task in tasks if not known.issuperset(keys(task))]
     with bar("rft samples", len(tasks), len(tasks) - len(left)) as progress:
         asyncio.run(sample())

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.curriculum import CELLS
 from hpl_gym.trainers.losses import bc_loss, dpo_loss, dpo_margins
 from hpl_gym.trainers.plan import TERMS, Pack, Packs
-from hpl_gym.trainers.records import append
+from hpl_gym.trainers.records import Stage
 
 ROWS = [*TERMS, *(f"group {length},{gap}" for length, gap in CELLS), "all"]
 COLUMNS = ("count", "loss", "margin", "accuracy", "fall", "tokens", "asked")
@@ -40,7 +39,7 @@ class TreeTrainer(Trainer):
         args: Its accumulation, batch size and number of epochs are those of `packs`.
         packs: The data.
         beta: Of the DPO losses.
-        metrics: File for the metrics, one JSON line a step.
+        stage: Takes the metrics, one record a step.
         **others: As for `transformers.Trainer`.
     """
 
@@ -50,7 +49,7 @@ class TreeTrainer(Trainer):
         args: TrainingArguments,
         packs: Packs,
         beta: float,
-        metrics: Path,
+        stage: Stage,
         **others: Any,
     ) -> None:
         super().__init__(
@@ -58,7 +57,7 @@ class TreeTrainer(Trainer):
         )
         self.model_accepts_loss_kwargs = False
         self.beta = beta
-        self.metrics = metrics
+        self.stage = stage
         self._totals = torch.zeros(len(ROWS), len(COLUMNS), dtype=torch.float64)
         self._since = time.perf_counter()
 
@@ -123,7 +122,7 @@ class TreeTrainer(Trainer):
         self._totals[-1, 6] += pack.asked
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the metrics since the last call to what is logged, and keep them in the file."""
+        """Add the metrics since the last call to what is logged, and keep them in the stage."""
         if "loss" in logs:
             sums = self._totals
             if self.accelerator.num_processes > 1:
@@ -132,7 +131,7 @@ class TreeTrainer(Trainer):
             self._totals.zero_()
             logs |= self._means(totals)
             if self.is_world_process_zero():
-                append(self.metrics, {"step": self.state.global_step, **logs})
+                self.stage.append("metrics", {"step": self.state.global_step, **logs})
             # Not in the file, whose bytes a resumed training repeats.
             now = time.perf_counter()
             logs["tokens_per_second"] = logs["tokens"] / (now - self._since)

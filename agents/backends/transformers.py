@@ -148,10 +148,12 @@ class TransformersBackend:
             completions = self._run([waiting.request for waiting in batch]) if batch else []
         except Exception as error:  # each asker gets it
             for waiting in batch:
-                waiting.future.set_exception(error)
+                if not waiting.future.done():  # cancelled meanwhile, by Ctrl-C
+                    waiting.future.set_exception(error)
         else:
             for waiting, completion in zip(batch, completions, strict=True):
-                waiting.future.set_result(completion)
+                if not waiting.future.done():
+                    waiting.future.set_result(completion)
 
     @torch.inference_mode()
     def _run(self, requests: list[Request]) -> list[Completion]:

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -34,12 +35,33 @@ def test_a_folder_that_holds_nothing_takes_other_settings(tmp_path):
         Stage(tmp_path / "s", {"a": 1})
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff", b'{"finished": tr'])
+def test_results_without_a_manifest_are_not_taken_for_these_settings_own(tmp_path):
+    Stage(tmp_path / "s", {"a": 1}).append("rows", {"key": "x"})
+    (tmp_path / "s" / "manifest.json").unlink()
+    with pytest.raises(StageError, match=r"manifest\.json is missing or damaged: delete"):
+        Stage(tmp_path / "s", {"a": 1})
+
+
+def test_the_seconds_before_a_kill_and_the_packages_after_it_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("hpl_gym.trainers.records.SECONDS", 0.0)
+    stage = Stage(tmp_path, {})
+    time.sleep(0.01)
+    stage.append("rows", {"key": "x"})
+    assert Stage(tmp_path, {}).manifest["seconds"] >= 0.01
+    assert "resumed_with" not in Stage(tmp_path, {}).manifest
+    monkeypatch.setattr("hpl_gym.trainers.records.versions", lambda: {"torch": "3"})
+    assert Stage(tmp_path, {}).finish()["resumed_with"] == {"torch": "3"}
+    assert json.loads((tmp_path / "manifest.json").read_text())["packages"] != {"torch": "3"}
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[]", b"\xff", b'{"finished": tr', b'{"finished": true}']
+)
 def test_a_damaged_manifest_is_named(tmp_path, content):
     Stage(tmp_path / "s", {}).finish()
     (tmp_path / "s" / "manifest.json").write_bytes(content)
     for read in (lambda: Stage(tmp_path / "s", {}), lambda: finished_manifest(tmp_path / "s", "s")):
-        with pytest.raises(StageError, match="is damaged: delete"):
+        with pytest.raises(StageError, match="damaged: delete"):
             read()
 
 

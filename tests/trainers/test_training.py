@@ -27,6 +27,10 @@ def copy(run, tmp_path):
     return folder
 
 
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
 def metrics(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
@@ -189,6 +193,27 @@ def test_cloning_alone_needs_no_pairs(copy):
     assert json.loads((copy / "bc-only/manifest.json").read_text())["experts"] > 0
 
 
+def test_pairs_of_another_exploration_are_refused(copy, capsys):
+    shutil.rmtree(copy / "explore")
+    assert hpl("explore", "--run", copy, "explore.segmenters=[semantic]") == 0
+    assert "delete their folder and run `hpl pairs` again" in mismatch(copy, capsys)
+
+
+def test_pairs_of_experts_that_are_gone_are_refused(copy, capsys):
+    source = copy / "experts/trajectories.jsonl"
+    source.write_text("".join(source.read_text().splitlines(keepends=True)[:-1]))
+    assert "delete their folder and run `hpl pairs` again" in mismatch(copy, capsys)
+
+
+def test_the_curriculums_picture_has_the_pairs_own_limits(copy):
+    shutil.rmtree(copy / "pairs")
+    assert hpl("pairs", "--run", copy, "pairs.lengths=[0,1,2]") == 0
+    assert hpl("train", "--run", copy, "--method", "hpl-fixed-n") == 0
+    picture = (copy / "hpl-fixed-n/curriculum.svg").read_text()
+    assert "3&#160;or&#160;more" in picture
+    assert "1&#160;to" not in picture
+
+
 def test_pairs_of_other_experts_are_refused(copy, capsys):
     shutil.rmtree(copy / "pairs")
     source = copy / "experts/trajectories.jsonl"
@@ -243,18 +268,21 @@ def test_log_probabilities_of_other_pairs_are_refused(copy, capsys):
     assert "reference was made with another configuration" in mismatch(copy, capsys)
 
 
-def test_rejection_sampling_clones_what_the_policy_solved(copy):
+def test_rejection_sampling_clones_what_the_policy_solved(copy, monkeypatch):
+    command = ("rft", "--run", copy, "rft.count=3", "rft.samples=2", "rft.epochs=1")
+    with monkeypatch.context() as patch:
+        patch.setattr("hpl_gym.trainers.rft.clone", interrupt)
+        assert hpl(*command) == 130
     records = map(json.loads, (copy / "experts/trajectories.jsonl").read_text().splitlines())
     solved = [one for one in records if one["success"]]
     same, other = ({**solved[0], "key": f"{solved[0]['task_id']}#{n}"} for n in (0, 1))
     other["turns"] = [other["turns"][0], *other["turns"]]  # another course to the same end
-    (copy / "rft").mkdir()
-    sampled = "".join(json.dumps(one) + "\n" for one in (same, other))
-    (copy / "rft/trajectories.jsonl").write_text(sampled)
-    assert hpl("rft", "--run", copy, "rft.count=3", "rft.samples=2", "rft.epochs=1") == 0
+    with (copy / "rft/trajectories.jsonl").open("a") as file:
+        file.writelines(json.dumps(one) + "\n" for one in (same, other))
+    monkeypatch.setattr("hpl_gym.trainers.rft.load_policy", None)  # nothing is left to sample
+    assert hpl(*command) == 0
     manifest = json.loads((copy / "rft/manifest.json").read_text())
-    assert 6 <= manifest["sampled"] <= 8
-    assert (manifest["solved"], manifest["kept"]) == (2, 1)
+    assert (manifest["sampled"], manifest["solved"], manifest["kept"]) == (8, 2, 1)
     assert manifest["trajectories"] == len(solved) + 1
     assert (copy / "rft/model/model.safetensors").is_file()
 

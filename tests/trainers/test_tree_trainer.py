@@ -12,6 +12,7 @@ from hpl_gym.trainers.curriculum import CURRICULA
 from hpl_gym.trainers.examples import Example, collate, score
 from hpl_gym.trainers.losses import bc_loss, dpo_loss, dpo_margins, hpl_loss
 from hpl_gym.trainers.plan import TERMS, Item, Packs, fits, make_plan
+from hpl_gym.trainers.records import Stage
 from hpl_gym.trainers.scorer import score_trees
 from hpl_gym.trainers.tree_trainer import TreeTrainer
 
@@ -80,7 +81,7 @@ def trainer_of(folder, items, pack_tokens=10_000, batch=2, **arguments):
         **arguments,
     )
     folder.mkdir(exist_ok=True)
-    return TreeTrainer(model, args, packs, 0.3, folder / "metrics.jsonl"), packs
+    return TreeTrainer(model, args, packs, 0.3, Stage(folder, {})), packs
 
 
 def metrics_of(folder):

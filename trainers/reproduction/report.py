@@ -166,8 +166,10 @@ def mixed_versions(jobs: Iterable[Job]) -> dict[str, list[str]]:
     """Return the packages of which finished jobs were run with several versions, and these."""
     found = defaultdict(set)
     for job in jobs:
-        for package, version in finished_manifest(job.folder, job.stage)["packages"].items():
-            found[package].add(version)
+        manifest = finished_manifest(job.folder, job.stage)
+        for packages in (manifest["packages"], manifest.get("resumed_with", {})):
+            for package, version in packages.items():
+                found[package].add(version)
     return {package: sorted(some) for package, some in found.items() if len(some) > 1}
 
 

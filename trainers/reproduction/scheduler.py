@@ -147,10 +147,13 @@ class _Processes:
         self._ended = False
 
     def __enter__(self) -> _Processes:
+        """Let SIGTERM leave through `__exit__`."""
+        self._signal = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         return self
 
     def __exit__(self, *_: object) -> None:
         """End what still runs."""
+        signal.signal(signal.SIGTERM, self._signal)
         with self._lock:
             self._ended = True
             left = list(self._running.values())

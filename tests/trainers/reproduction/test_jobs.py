@@ -1,12 +1,16 @@
 """What a reproduction runs, once each, and what it takes from runs before."""
 
 import json
+import os
 import re
 import shlex
 import shutil
+import signal
 import sys
+import time
 from collections import Counter
 from contextlib import contextmanager
+from threading import Thread
 
 import pytest
 
@@ -27,7 +31,7 @@ from tests.command_line import hpl
 MINI = load_preset("mini")
 
 COMMAND = """
-import json, os, sys
+import json, os, sys, time
 from pathlib import Path
 _, _, _, stage, _, run, *rest = sys.argv
 name = rest[rest.index("--name") + 1] if "--name" in rest else None
@@ -40,7 +44,10 @@ if stage == os.environ.get("BROKEN"):
 if stage == os.environ.get("KILLED"):
     os.kill(os.getpid(), 9)
 folder.mkdir(parents=True, exist_ok=True)
-(folder / "manifest.json").write_text(json.dumps({"finished": True}))
+if stage == os.environ.get("SLOW"):
+    Path(os.environ["SLOW_FILE"]).write_text(str(os.getpid()))
+    time.sleep(60)
+(folder / "manifest.json").write_text(json.dumps({"finished": True, "config": {}}))
 (folder / "threads").write_text(os.environ.get("OMP_NUM_THREADS", ""))
 with open(Path(run).parents[1] / "order", "a") as file:
     print(Path(run).name, stage, name or "", file=file)
@@ -235,6 +242,25 @@ def test_a_command_that_was_killed_is_told_as_that(tmp_path, monkeypatch):
     monkeypatch.setenv("KILLED", "sft")
     with pytest.raises(HPLGymError, match=r"hpl sft --run .*ended by SIGKILL"):
         reproduce(tmp_path)
+
+
+def test_a_reproduction_that_is_ended_ends_its_commands(tmp_path, monkeypatch):
+    file = tmp_path / "pid"
+    monkeypatch.setenv("SLOW", "sft")
+    monkeypatch.setenv("SLOW_FILE", str(file))
+
+    def terminate():
+        while not (file.exists() and file.read_text()):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    Thread(target=terminate, daemon=True).start()
+    with pytest.raises(SystemExit, match="143"):
+        reproduce(tmp_path)
+    assert signal.getsignal(signal.SIGTERM) is before
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(file.read_text()), 0)
 
 
 def test_the_time_left_counts_what_jobs_cost(tmp_path, monkeypatch):

@@ -60,9 +60,9 @@ def runs(tmp_path):
                 folder = run.folder / "eval" / policy
                 folder.mkdir(parents=True)
                 (folder / "episodes.jsonl").write_text("\n".join(lines) + "\n")
-                (folder / "manifest.json").write_text('{"finished": true}')
+                (folder / "manifest.json").write_text('{"finished": true, "config": {}}')
             for stage in ("experts", "sft", "explore", *POLICIES):
-                manifest = {"finished": True, "seconds": 2.0, "tokens": 1000}
+                manifest = {"finished": True, "config": {}, "seconds": 2.0, "tokens": 1000}
                 if stage == "explore":
                     manifest["model_calls"] = 7
                     manifest["account"] = {"branches": {"tokens_out": 5}, "replay": {}}
@@ -161,7 +161,9 @@ def test_numbers_in_the_report_are_the_tables(runs, tmp_path):
 
 
 def test_manifests_of_finished_stages_are_kept_by_seed_and_stage(runs, tmp_path):
-    (runs["alfworld"][0].folder / "ipr/manifest.json").write_text('{"finished": false}')
+    (runs["alfworld"][0].folder / "ipr/manifest.json").write_text(
+        '{"finished": false, "config": {}}'
+    )
     write_manifests(runs["alfworld"], tmp_path)
     kept = tmp_path / "manifests/alfworld"
     assert not (kept / "seed-0/ipr.json").exists()
@@ -179,10 +181,14 @@ def test_results_of_several_versions_are_named(runs):
     for job in jobs:
         torch = "2.14.0" if (job.folder.name, "seed-1") == ("eto", job.folder.parent.name) else "2"
         packages = {"torch": torch, "gymnasium": "1"}
-        text = json.dumps({"finished": True, "packages": packages})
+        text = json.dumps({"finished": True, "config": {}, "packages": packages})
         (job.folder / "manifest.json").write_text(text)
     assert mixed_versions(jobs) == {"torch": ["2", "2.14.0"]}
-    assert mixed_versions(job for job in jobs if "seed-0" in job.folder.parts) == {}
+    own = [job for job in jobs if "seed-0" in job.folder.parts]
+    assert mixed_versions(own) == {}
+    manifest = own[0].folder / "manifest.json"
+    manifest.write_text(text.replace('"config"', '"resumed_with": {"torch": "3"}, "config"'))
+    assert mixed_versions(own) == {"torch": ["2", "3"]}
 
 
 def test_seeds_that_played_other_tasks_are_refused(runs):
