@@ -23,12 +23,7 @@ CURRICULA: dict[str, tuple[frozenset[Cell], ...]] = {
 }
 
 
-def cell(
-    length: int,
-    gap: float,
-    lengths: Sequence[int] = (0, 3, 6),
-    gaps: Sequence[float] = (1, 0.7, 0.4),
-) -> Cell:
+def cell(length: int, gap: float, lengths: Sequence[int], gaps: Sequence[float]) -> Cell:
     """Return the grid cell of a group pair.
 
     Args:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from hpl_gym.agents.agent import Agent
 from hpl_gym.agents.chat import load_prompt
@@ -25,17 +25,10 @@ from hpl_gym.trainers.statistics import summarize
 from hpl_gym.trainers.trajectory import to_record
 from hpl_gym.trainers.work import choose, in_order, repeated
 
+if TYPE_CHECKING:
+    from hpl_gym.trainers.cluster import Cluster
+
 SCRIPTED: dict[str, Literal["search", "informed"]] = {"scripted": "search", "informed": "informed"}
-
-
-class Players(Protocol):
-    """Who plays: an agent in this process, or a policy on a cluster."""
-
-    async def episode(self, task: Task, split: str) -> dict[str, Any]:
-        """Play a task; see `play_task`."""
-
-    async def close(self) -> None:
-        """End what it holds."""
 
 
 def evaluate(
@@ -95,7 +88,7 @@ def evaluate(
 
 async def _play(config: Config, stage: Stage, agent: str, ray: str | None) -> None:
     """Play what is left of all splits."""
-    players: Players
+    players: _Player | Cluster
     if ray is None:
         players = _Player(config, agent)
     else:
@@ -109,7 +102,7 @@ async def _play(config: Config, stage: Stage, agent: str, ray: str | None) -> No
         await players.close()
 
 
-async def _play_split(config: Config, stage: Stage, players: Players, split: str) -> None:
+async def _play_split(config: Config, stage: Stage, players: _Player | Cluster, split: str) -> None:
     known = stage.keys("episodes")
     tasks = choose(config.env.make(split)[0].tasks(), config.eval.count)
     left = [task for task in tasks if task.task_id not in known]

@@ -18,7 +18,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from hpl_gym.trainers.account import account
 from hpl_gym.trainers.config import Config
@@ -30,26 +30,8 @@ from hpl_gym.trainers.segmenters import segment_all
 from hpl_gym.trainers.work import choose, in_order
 from hpl_gym.trainers.worker import Record, Worker, branch_key, group_key, load_policy
 
-
-class Workers(Protocol):
-    """Who explores: a `Worker` in this process, or a cluster of them."""
-
-    async def branches(self, expert: Record) -> list[Record]:
-        """See `Worker.branches`."""
-
-    async def groups(
-        self,
-        expert: Record,
-        branches: Sequence[Record],
-        spans: Mapping[str, Sequence[Any]],
-    ) -> tuple[list[Record], list[Record]]:
-        """See `Worker.groups`."""
-
-    async def usage(self) -> dict[str, float]:
-        """See `Worker.usage`."""
-
-    async def close(self) -> None:
-        """End what it holds."""
+if TYPE_CHECKING:
+    from hpl_gym.trainers.cluster import Cluster
 
 
 def explore(config: Config, run: Path, ray: str | None = None) -> dict[str, Any]:
@@ -97,7 +79,7 @@ def _settings(config: Config) -> dict[str, Any]:
 async def _explore(
     config: Config, stage: Stage, experts: list[Record], model: Path, policy: str, ray: str | None
 ) -> None:
-    workers: Workers
+    workers: Worker | Cluster
     if ray is None:
         workers = Worker(config, load_policy(config, model), policy)
     else:
@@ -120,7 +102,9 @@ async def _explore(
             await workers.close()
 
 
-async def _branch(config: Config, stage: Stage, experts: list[Record], workers: Workers) -> None:
+async def _branch(
+    config: Config, stage: Stage, experts: list[Record], workers: Worker | Cluster
+) -> None:
     """Write the branches of all experts."""
     known = stage.keys("trajectories")
     left = [one for one in experts if branch_key(one["key"], len(one["turns"]) - 1) not in known]
@@ -148,7 +132,7 @@ async def _value(
     experts: list[Record],
     branches: Mapping[str, list[Record]],
     spans: Mapping[str, Mapping[str, Sequence[Any]]],
-    workers: Workers,
+    workers: Worker | Cluster,
 ) -> None:
     """Write the groups of all experts, and the values that they need."""
     known, finished = stage.keys("values"), stage.keys("groups")

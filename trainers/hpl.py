@@ -185,7 +185,7 @@ def _referenced(
         return model.bfloat16() if throughout else model
 
     precision = "-bf16" * half + "-deepspeed" * throughout
-    stage = open_stage(state, run / "pairs" / f"reference{precision}", inputs)
+    stage = open_stage(state, run / "pairs" / f"reference{precision}", inputs, waits=True)
     with torch.autocast(state.device.type, torch.bfloat16, enabled=half and not throughout):
         return with_references(
             items, [row["key"] for row in rows], load, stage, state, config.train

@@ -46,10 +46,12 @@ def processes(device: str) -> PartialState:
     return state
 
 
-def open_stage(state: PartialState, folder: Path, config: Mapping[str, Any]) -> Stage:
+def open_stage(
+    state: PartialState, folder: Path, config: Mapping[str, Any], *, waits: bool = False
+) -> Stage:
     """Open a stage in all processes, the main one first; only that one may write to it."""
     with state.main_process_first():
-        return Stage(folder, config, writes=state.is_main_process)
+        return Stage(folder, config, writes=state.is_main_process, waits=waits)
 
 
 def leave(state: PartialState) -> None:

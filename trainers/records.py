@@ -35,19 +35,27 @@ class Stage:
         folder: Where to write; made if need be.
         config: Everything that decides the stage's output; kept in ``manifest.json``.
         writes: Whether this process is the one that writes.
+        waits: Whether to wait for another process that writes to it, instead of an error.
 
     Raises:
         StageError: The folder was begun with another configuration, its manifest is missing or
             damaged, or another process writes.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any], *, writes: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        *,
+        writes: bool = True,
+        waits: bool = False,
+    ) -> None:
         self.folder = folder
         self._started, self._before = time.monotonic(), 0.0
         self._written = self._started
         folder.mkdir(parents=True, exist_ok=True)
         if writes and not is_finished(folder):
-            self._lock()
+            self._lock(waits)
         self.manifest: dict[str, Any] = {
             "stage": folder.name,
             "finished": False,
@@ -77,11 +85,11 @@ class Stage:
         """Whether the stage has nothing left to do."""
         return bool(self.manifest["finished"])
 
-    def _lock(self) -> None:
-        """Keep other processes from writing, as long as this one lives."""
+    def _lock(self, waits: bool) -> None:
+        """Keep other processes from writing, as long as this stage lives."""
         self._locked = (self.folder / ".lock").open("w")
         try:
-            fcntl.lockf(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(self._locked, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise StageError(
                 f"Another process is writing {self.folder}: wait until it ends, or stop it, then "

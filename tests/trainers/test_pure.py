@@ -39,7 +39,7 @@ def test_segments_cover_the_trajectory(turns, size):
     ],
 )
 def test_cells(length, gap, expected):
-    assert cell(length, gap) == expected
+    assert cell(length, gap, (0, 3, 6), (1, 0.7, 0.4)) == expected
 
 
 def test_phases_grow():

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 import time
+from threading import Timer
 
 import pytest
 
@@ -112,5 +113,6 @@ def test_one_process_at_a_time_writes(tmp_path):
         with pytest.raises(StageError, match="Another process is writing"):
             Stage(folder, {})
         assert not Stage(folder, {}, writes=False).finished
-        holder.communicate("\n")
+        Timer(0.2, print, ["end"], {"file": holder.stdin, "flush": True}).start()
+        assert Stage(folder, {}, waits=True).finished
     assert Stage(folder, {}).finished

@@ -84,6 +84,18 @@ def test_phases_are_evaluated_where_weights_are_sharded(run, copy):
     assert [row["loss"] for row in ours] == pytest.approx([row["loss"] for row in whole], rel=1e-5)
 
 
+def test_methods_are_trained_beside_each_other(copy):
+    methods = ("ipr", "eto", "no-group")
+    commands = ([*TRAIN, "--run", str(copy), "--method", one, "train.epochs=1"] for one in methods)
+    running = [subprocess.Popen(one, env=SINGLE, stderr=subprocess.PIPE) for one in commands]
+    for process in running:
+        _, told = process.communicate(timeout=300)
+        assert process.returncode == 0, told.decode()[-3000:]
+    lines = (copy / "pairs/reference/logprobs.jsonl").read_text().splitlines()
+    keys = [json.loads(line)["key"] for line in lines]
+    assert len(keys) == len(set(keys)) > 10
+
+
 def test_methods_differ_by_their_settings_alone(copy, capsys):
     assert hpl("train", "--run", copy, "--method", "ipr", "train.epochs=1") == 0
     assert hpl("train", "--run", copy, "--method", "eto", "train.epochs=1") == 0

@@ -22,7 +22,7 @@ from hpl_gym.trainers.config import (
 from hpl_gym.trainers.curriculum import CURRICULA
 from hpl_gym.trainers.records import digest
 from hpl_gym.trainers.reproduction.presets import MAIN, PHASES, Preset
-from hpl_gym.trainers.sections import INDIFFERENT
+from hpl_gym.trainers.sections import decisive
 
 STAGES = {
     "experts": ("seed", "env", "experts"),
@@ -47,7 +47,6 @@ class Job:
         folder: Where the result goes.
         command: The arguments of `hpl`.
         needs: Keys of the jobs that must be finished before.
-        trains: Whether a launcher starts it on several GPUs.
     """
 
     name: str
@@ -194,7 +193,7 @@ def make_jobs(preset: Preset, run: Run, policies: Sequence[str]) -> list[Job]:
         key = _digest(
             {
                 "stage": stage,
-                "settings": {part: _decisive(values[part]) for part in parts},
+                "settings": {part: decisive(values[part]) for part in parts},
                 "inputs": [made[one].key for one in inputs],
                 "name": name,
             }
@@ -216,7 +215,6 @@ def make_jobs(preset: Preset, run: Run, policies: Sequence[str]) -> list[Job]:
     if trained:
         add("explore", "explore", "explore", ("experts", "sft"), *preset.cluster)
         add("pairs", "pairs", "pairs", ("experts", "explore"))
-    before: tuple[str, ...] = ("explore",)
     for name in trained:
         own = method(name)
         _refuse_overrides(name, own, run.overrides)
@@ -226,7 +224,6 @@ def make_jobs(preset: Preset, run: Run, policies: Sequence[str]) -> list[Job]:
         if name == MAIN and not set(PHASES[:2]).isdisjoint(policies):
             _refuse_single_phase(config)
         keep = ("train.phases=keep",) if name == MAIN else ()
-        # One after the other: each adds to the reference's log-probabilities.
         add(
             name,
             "train",
@@ -235,10 +232,9 @@ def make_jobs(preset: Preset, run: Run, policies: Sequence[str]) -> list[Job]:
             "--method",
             name,
             *keep,
-            after=before,
+            after=("explore",),
             config=config,
         )
-        before = ("explore", name)
     for policy in policies:
         trainer, is_phase, phase = policy.partition("-phase-")
         agent = f"{trainer}/phases/{phase}" if is_phase else policy
@@ -295,12 +291,6 @@ def _refuse_single_phase(config: Config) -> None:
 def _parts(stage: str, values: dict[str, Any]) -> tuple[str, ...]:
     taught = stage == "experts" and values["experts"]["teacher"]
     return (*STAGES[stage], *(("prompt", "max_new_tokens") if taught else ()))
-
-
-def _decisive(section: Any) -> Any:
-    if not isinstance(section, dict):
-        return section
-    return {name: value for name, value in section.items() if name not in INDIFFERENT}
 
 
 def _digest(value: Any) -> str:

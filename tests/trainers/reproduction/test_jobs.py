@@ -75,9 +75,10 @@ def order(root):
 def test_jobs_run_after_what_they_need(tmp_path):
     assert reproduce(tmp_path) == 9
     seen = [line.split(" ", 1)[1].strip() for line in order(tmp_path)]
-    before = ("experts", "sft", "explore", "pairs", "train eto", f"train {MAIN}", f"eval {MAIN}")
-    places = [seen.index(one) for one in before]
-    assert places == sorted(places)
+    for method in ("eto", MAIN):
+        before = ("experts", "sft", "explore", "pairs", f"train {method}", f"eval {method}")
+        places = [seen.index(one) for one in before]
+        assert places == sorted(places)
     assert seen.index("eval sft") > seen.index("sft")
     assert {one.read_text() for one in tmp_path.glob("*/*/*/threads")} == {"1"}
 
