@@ -153,14 +153,25 @@ def load_tokenizer(folder: str | Path) -> Any:
         raise MissingExtraError(
             "Language models need the train extra: pip install 'hpl-gym[train]'."
         ) from error
+    check_model(folder)
+    with _reading(folder):
+        return AutoTokenizer.from_pretrained(str(folder))
+
+
+def check_model(folder: str | Path) -> None:
+    """Raise where a path holds no model; a hub's name is not looked up.
+
+    Raises:
+        ModelFolderError: There is no such folder, or no model in it.
+    """
     path = Path(folder)
+    if not path.exists() and str(folder).startswith(("/", ".", "~")):
+        raise ModelFolderError(f"There is no folder {folder}: name a model's folder.")
     if path.exists() and not (path / "config.json").is_file():
         raise ModelFolderError(
             f"{folder} is not a model folder (it has no config.json): name a folder that "
             "`hpl sft` or `hpl train` wrote, or one saved by save_pretrained()."
         )
-    with _reading(folder):
-        return AutoTokenizer.from_pretrained(str(folder))
 
 
 @contextmanager
@@ -168,7 +179,8 @@ def _reading(folder: str | Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # libraries raise what they like for broken files
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        lines = (str(error).strip() or repr(error)).splitlines()
+        reason = " ".join(lines) if lines[0].rstrip().endswith(":") else lines[0]
         raise ModelFolderError(f"No model can be loaded from {folder}: {reason}") from error
 
 
@@ -234,12 +246,18 @@ def longest_context(folder: str | Path, max_new_tokens: int) -> int:
     """
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(str(folder)).get_text_config()
-    # Some models name it otherwise; their configs answer to this name too, to_dict() does not.
-    positions = getattr(config, "max_position_embeddings", None) or _MAX_CONTEXT + max_new_tokens
+    known = positions_of(AutoConfig.from_pretrained(str(folder)))
+    positions = known or _MAX_CONTEXT + max_new_tokens
     if positions <= max_new_tokens:
         raise HPLGymError(
             f"{folder} has {positions} positions, so replies of {max_new_tokens} tokens leave no "
             "room for a context: set a smaller max_new_tokens."
         )
-    return int(min(_MAX_CONTEXT, positions - max_new_tokens))
+    return min(_MAX_CONTEXT, positions - max_new_tokens)
+
+
+def positions_of(config: Any) -> int | None:
+    """Return how many tokens a model of a `transformers` configuration has room for, if known."""
+    # Some models name it otherwise; their configs answer to this name too, to_dict() does not.
+    found: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return found

@@ -205,6 +205,8 @@ def _mistake(error: ValidationError, file: str, overridden: list[str]) -> str:
     name = ".".join(place)
     own = any(f"{name}.".startswith(f"{one}.") or one.startswith(f"{name}.") for one in overridden)
     origin = "on the command line" if own else f"in {file}"
+    if first["type"] == "tuple_type":
+        return f"Setting {name!r} {origin} is a list: write it in brackets, as {name}='[a, b]'."
     if first["type"] != "extra_forbidden":
         return f"Setting {name!r} {origin}: {first['msg'].removeprefix('Value error, ')}."
     known: Any = Config

@@ -15,9 +15,17 @@ from hpl_gym.agents.language_model import LanguageModelAgent, load_agent
 from hpl_gym.agents.random import RandomAgent
 from hpl_gym.agents.scripted import expert
 from hpl_gym.core import HPLGymError, Task
+from hpl_gym.trainers.cloned import refuse_other_prompt
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.progress import bar
-from hpl_gym.trainers.records import Stage, digest, read_records, write_json
+from hpl_gym.trainers.records import (
+    Stage,
+    digest,
+    finished_manifest,
+    is_finished,
+    read_records,
+    write_json,
+)
 from hpl_gym.trainers.rollout import Simulator, State, rollout
 from hpl_gym.trainers.sections import decisive
 from hpl_gym.trainers.seeds import stream
@@ -49,7 +57,7 @@ def evaluate(
 
     Raises:
         StageError: The folder was made with other settings.
-        HPLGymError: The agent is none that a cluster can play.
+        HPLGymError: The agent is none that a cluster can play, or was trained with another prompt.
     """
     is_model = agent != "random" and agent not in SCRIPTED
     if ray is not None and (not is_model or agent == "human" or agent.startswith("openai:")):
@@ -68,6 +76,9 @@ def evaluate(
         weights = sorted(Path(agent).glob("*.safetensors"))
         # A run's folder may be moved: a model is known by its weights, not by its place.
         sections |= config.playing | {"agent": digest(weights) if weights else agent}
+        trained = Path(agent).parent
+        if trained.parent == run and is_finished(trained):
+            refuse_other_prompt(config, trained, finished_manifest(trained, ""))
     stage = Stage(run / "eval" / name, sections)
     if not stage.finished:
         asyncio.run(_play(config, stage, agent, ray))

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpl_gym.trainers.account import account
+from hpl_gym.trainers.cloned import cloned_policy
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.experts import clean_experts
 from hpl_gym.trainers.progress import bar
@@ -51,10 +52,10 @@ def explore(config: Config, run: Path, ray: str | None = None) -> dict[str, Any]
 
     Raises:
         StageError: An earlier stage is missing or unfinished, or this one has other settings.
+        HPLGymError: The policy was cloned with another prompt.
     """
     finished_manifest(run / "experts", f"experts --run {run}")
-    finished_manifest(run / "sft", f"sft --run {run}")
-    source, model = run / "experts" / "trajectories.jsonl", run / "sft" / "model"
+    source, model = run / "experts" / "trajectories.jsonl", cloned_policy(config, run)
     policy = digest(sorted(model.glob("*.safetensors")))
     inputs = {"experts": digest([source]), "policy": policy}
     stage = Stage(run / "explore", _settings(config) | inputs)

@@ -18,6 +18,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.trainer_pt_utils import get_model_param_count
 from transformers.utils.logging import disable_progress_bar
 
+from hpl_gym.agents.language_model import positions_of
 from hpl_gym.core import HPLGymError, MissingExtraError
 from hpl_gym.trainers.callbacks import PhaseEnds, Shown
 from hpl_gym.trainers.optimizer import save_model
@@ -42,6 +43,10 @@ PLANNED = {
     "auto_find_batch_size",
     "save_only_model",
     "ignore_data_skip",
+    "learning_rate",
+    "warmup_steps",
+    "warmup_ratio",
+    "seed",
 }
 """Arguments that follow from the plan; with others data would be left out, or a stopped training
 would go on in another way."""
@@ -85,7 +90,7 @@ def fit(
 
     Raises:
         HPLGymError: ``args`` or ``lora`` have a bad argument, a loss is not a number, or the model
-            cannot be trained on token trees.
+            has too few positions or cannot be trained on token trees.
     """
     disable_progress_bar()  # of every checkpoint's files
     packs = Packs(plan, settings.pack_tokens, state.num_processes)
@@ -94,6 +99,7 @@ def fit(
         return packs
     args = arguments(settings, stage.folder, packs, seed, state)
     model = load()
+    _refuse_too_long(plan, model)
     score_trees(model)
     if settings.lora is not None:
         model = with_lora(model, settings.lora, seed)
@@ -147,6 +153,18 @@ def _drop_checkpoints(folder: Path, state: PartialState) -> None:
             shutil.rmtree(checkpoint)
 
 
+def _refuse_too_long(plan: Sequence[Step], model: PreTrainedModel) -> None:
+    """Refuse sequences that the model has no positions for."""
+    items = (item for step in plan for item, _ in step.items)
+    longest = max(len(sequence.ids) for item in items for sequence in item.sequences)
+    positions = positions_of(model.config)
+    if positions and longest > positions:
+        raise HPLGymError(
+            f"The model has {positions} positions, and the longest sequence has {longest} tokens: "
+            f"set max_length={positions} (longer ones are left out), or take another model."
+        )
+
+
 @contextmanager
 def repeatable(device: torch.device) -> Iterator[None]:
     """Let a CPU add the gradients that meet in one place in the same order every time.
@@ -198,8 +216,8 @@ def arguments(
     own = dict(settings.args)
     if taken := sorted(PLANNED & set(own)):
         raise HPLGymError(
-            f"The setting 'args' of the training: {taken[0]} follows from batch, epochs, "
-            "pack_tokens and save_steps, which are set beside args."
+            f"The setting 'args' of the training: {taken[0]} follows from lr, warmup, batch, "
+            "epochs, pack_tokens and save_steps, which are set beside args, and the run's seed."
         )
     if foreign := sorted(WITHOUT_EFFECT & set(own)):
         raise HPLGymError(

@@ -26,6 +26,7 @@ from transformers import PreTrainedModel
 from hpl_gym.agents.chat import ChatEncoder, load_prompt, prompt_identity
 from hpl_gym.agents.language_model import load_model, load_tokenizer
 from hpl_gym.core import HPLGymError
+from hpl_gym.trainers.cloned import cloned_policy
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.curriculum import CURRICULA, heat_map
 from hpl_gym.trainers.evaluate import evaluate
@@ -57,13 +58,12 @@ def train(config: Config, run: Path, name: str = "train") -> dict[str, Any]:
 
     Raises:
         StageError: An earlier stage is missing or unfinished, or was made with other settings.
-        HPLGymError: The pairs were made with another model or from other trajectories, there are
-            none, or there are no groups of the segmenter asked for.
+        HPLGymError: The pairs were made with another model or prompt or from other trajectories,
+            there are none, or there are no groups of the segmenter asked for.
     """
     settings = config.train
-    finished_manifest(run / "sft", f"sft --run {run}")
     made = finished_manifest(run / "pairs", f"pairs --run {run}")["config"]
-    experts_file, folder = run / "experts" / "trajectories.jsonl", run / "sft" / "model"
+    experts_file, folder = run / "experts" / "trajectories.jsonl", cloned_policy(config, run)
     inputs = {
         "pairs": digest([run / "pairs" / f"pairs_{level}.jsonl" for level in LEVELS]),
         "experts": digest([experts_file]),
@@ -128,7 +128,7 @@ def train(config: Config, run: Path, name: str = "train") -> dict[str, Any]:
         )
     steps = Counter(step.phase for step in plan)
     curriculum = _picture(config, made["pairs"], pairs, steps)
-    if state.is_main_process:
+    if state.is_main_process and settings.group:
         display(curriculum)
 
     def phase_ended(phase: int, policy: Path) -> None:
@@ -148,7 +148,8 @@ def train(config: Config, run: Path, name: str = "train") -> dict[str, Any]:
     )
     if not state.is_main_process:
         return stage.manifest
-    _save_picture(curriculum, stage.folder / "curriculum.svg")
+    if settings.group:
+        _save_picture(curriculum, stage.folder / "curriculum.svg")
     metrics = list(read_records(stage.folder / "metrics.jsonl"))
     fitting = Counter(item.term for item in pairs)
     asked = Counter(row["level"] for row in rows)

@@ -16,10 +16,11 @@ from typing import Any
 
 from hpl_gym.agents.language_model import load_model, load_tokenizer
 from hpl_gym.core import Task
+from hpl_gym.trainers.cloned import cloned_policy
 from hpl_gym.trainers.config import Config
 from hpl_gym.trainers.processes import open_stage, processes
-from hpl_gym.trainers.progress import bar
-from hpl_gym.trainers.records import Stage, digest, finished_manifest, read_records
+from hpl_gym.trainers.progress import bar, console
+from hpl_gym.trainers.records import Stage, digest, read_records
 from hpl_gym.trainers.rollout import Simulator, State, rollout
 from hpl_gym.trainers.sections import decisive
 from hpl_gym.trainers.seeds import stream
@@ -44,9 +45,9 @@ def rft(config: Config, run: Path) -> dict[str, Any]:
 
     Raises:
         StageError: An earlier stage is missing or unfinished.
+        HPLGymError: The policy was cloned with another prompt.
     """
-    finished_manifest(run / "sft", f"sft --run {run}")
-    source, model = run / "experts" / "trajectories.jsonl", run / "sft" / "model"
+    source, model = run / "experts" / "trajectories.jsonl", cloned_policy(config, run)
     policy = digest(sorted(model.glob("*.safetensors")))
     state = processes(config.device)
     sections = config.playing | {
@@ -68,6 +69,12 @@ def rft(config: Config, run: Path) -> dict[str, Any]:
     if state.is_main_process:
         solved = sum(one["success"] for one in sampled)
         stage.note(sampled=len(sampled), solved=solved, kept=len(kept))
+        if not kept:
+            console.print(
+                f"None of {len(sampled)} samples solved its task in a way of its own, so the "
+                "experts' trajectories are cloned once more: more samples come by rft.count and "
+                "rft.samples."
+            )
     tokenizer = load_tokenizer(model)
     return clone(
         config,

@@ -1,8 +1,11 @@
+import json
+from pathlib import Path
+
 import pytest
 
 from hpl_gym.core import HPLGymError
-from hpl_gym.trainers.config import ConfigError, load_config, save_config
-from hpl_gym.trainers.sections import EnvConfig
+from hpl_gym.trainers.config import Config, ConfigError, load_config, save_config
+from hpl_gym.trainers.sections import EnvConfig, Section
 
 
 def test_settings_from_file_and_overrides(tmp_path):
@@ -91,3 +94,21 @@ def test_a_run_does_not_begin_with_a_prompt_that_is_not_there(tmp_path):
 def test_an_environment_of_a_module_that_is_not_there():
     with pytest.raises(HPLGymError, match="nowhere"):
         EnvConfig(id="nowhere:My-v0").make("train")
+
+
+def test_the_page_of_settings_has_every_one_with_its_default():
+    page = (Path(__file__).parents[2] / "docs/settings.md").read_text(encoding="utf-8")
+
+    def settings(section, prefix=""):
+        for name, field in type(section).model_fields.items():
+            value = getattr(section, name)
+            if isinstance(value, Section):
+                yield from settings(value, f"{prefix}{name}.")
+            else:
+                default = field.get_default(call_default_factory=True)
+                yield f"| `{prefix}{name}` | `{json.dumps(default)}` |"
+
+    lines = list(settings(Config()))
+    assert len(lines) > 70
+    assert [line for line in lines if line not in page] == []
+    assert page.count("\n| `") == len(lines)

@@ -143,12 +143,14 @@ def test_a_tracker_gets_the_metrics(tmp_path, monkeypatch):
     ("settings", "text"),
     [
         ({"args": {"no_such": 1}}, "no_such"),
+        ({"args": {"learning_rate": 0.5}}, "learning_rate follows"),
+        ({"args": {"seed": 1}}, "the run's seed"),
         ({"args": {"lr_scheduler_type": "sometimes"}}, "sometimes"),
-        ({"args": {"gradient_accumulation_steps": 1}}, "follows from batch"),
-        ({"args": {"per_device_train_batch_size": 2}}, "follows from batch"),
-        ({"args": {"logging_steps": 2}}, "follows from batch"),
-        ({"args": {"save_only_model": True}}, "follows from batch"),
-        ({"args": {"ignore_data_skip": True}}, "follows from batch"),
+        ({"args": {"gradient_accumulation_steps": 1}}, "follows from lr, warmup, batch"),
+        ({"args": {"per_device_train_batch_size": 2}}, "follows from lr, warmup, batch"),
+        ({"args": {"logging_steps": 2}}, "follows from lr, warmup, batch"),
+        ({"args": {"save_only_model": True}}, "follows from lr, warmup, batch"),
+        ({"args": {"ignore_data_skip": True}}, "follows from lr, warmup, batch"),
         ({"args": {"eval_strategy": "steps"}}, "eval_strategy has no part"),
         ({"args": {"eval_on_start": True}}, "eval_on_start has no part"),
         ({"args": {"label_smoothing_factor": 0.3}}, "label_smoothing_factor has no part"),
@@ -168,6 +170,17 @@ def test_a_tracker_gets_the_metrics(tmp_path, monkeypatch):
 def test_bad_arguments_are_named(tmp_path, settings, text):
     with pytest.raises(HPLGymError, match=text):
         trained(tmp_path, **settings)
+
+
+def test_a_model_with_too_few_positions_is_refused(tmp_path, monkeypatch):
+    def short():
+        made = new_model()
+        made.config.max_position_embeddings = 8
+        return made
+
+    monkeypatch.setattr("tests.trainers.test_fit.load", short)
+    with pytest.raises(HPLGymError, match=r"8 positions, .* has 1\d tokens"):
+        trained(tmp_path)
 
 
 class StopError(Exception):

@@ -42,7 +42,7 @@ def test_quickstart_on_databases(tmp_path, capsys, monkeypatch):
     assert "Success on generated test questions" in capsys.readouterr().out
     result = json.loads((run / "result.json").read_text())
     assert set(result["results"]) == {"random", "SFT", "HPL"}
-    for stage in ("experts", "explore", "eval/hpl"):
+    for stage in ("experts", "explore", "eval/train"):
         manifest = json.loads((run / stage / "manifest.json").read_text())
         assert manifest["config"]["env_backend"].startswith("sqlite ")
 

@@ -22,7 +22,7 @@ from tests.command_line import hpl
 
 
 def test_every_stage_leaves_its_files(run):
-    for name in ("experts", "sft", "explore", "pairs", "train", "eval/random", "eval/hpl"):
+    for name in ("experts", "sft", "explore", "pairs", "train", "eval/random", "eval/train"):
         manifest = json.loads((run / name / "manifest.json").read_text())
         assert manifest["finished"]
         assert manifest["packages"]["hpl-gym"]
@@ -191,7 +191,8 @@ def test_a_person_sees_every_observation_once(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["eval", "--agent", "/no/such/model"], "No model can be loaded"),
+        (["eval", "--agent", "/no/such/model"], "There is no folder /no/such/model"),
+        (["eval", "eval.splits=valid_seen"], "write it in brackets"),
         (["eval", "--agent", ".", "--name", "here"], "not a model folder"),
         (["eval", "--agent", "."], "'.' is no name"),
         (["eval", "--agent", "openai:gpt-4o"], "OPENAI_BASE_URL"),
@@ -249,6 +250,33 @@ def test_a_first_command_that_fails_binds_the_run_to_nothing(tmp_path, capsys):
     assert "trian" not in kept
     assert hpl("eval", "--run", tmp_path / "run", "--agent", "random", "eval.count=1") == 0
     assert (tmp_path / "run/config.yaml").read_text() == kept
+
+
+def test_a_model_that_is_not_there_is_named_before_anything_is_played(tmp_path, capsys):
+    command = ("experts", "--run", tmp_path / "run", f"sft.model={tmp_path}/nothing")
+    assert hpl(*command) == 1
+    assert "There is no folder" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_stages_folder_means_its_model(run, capsys):
+    assert hpl("eval", "--run", run, "--agent", run / "sft") == 0
+    assert "eval/sft/result.json" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_a_policy_is_not_taken_for_one_of_another_prompt(run, tmp_path, capsys):
+    folder, prompt = tmp_path / "run", tmp_path / "prompt.md"
+    shutil.copytree(run, folder, ignore=shutil.ignore_patterns("explore", "eval"))
+    prompt.write_text("Play otherwise.")
+    for command in (("explore",), ("rft",), ("train",), ("eval", "--agent", "sft")):
+        assert hpl(*command, "--run", folder, f"prompt={prompt}") == 1
+        error = " ".join(capsys.readouterr().err.split())
+        assert "was trained with another text of the prompt" in error, command
+
+
+def test_a_run_without_a_name_is_refused(capsys):
+    assert hpl("experts", "--run", "") == 1
+    assert "--run is empty" in capsys.readouterr().err
 
 
 def test_a_run_that_is_a_file_is_named(tmp_path, capsys):

@@ -107,6 +107,10 @@ def test_methods_differ_by_their_settings_alone(copy, capsys):
     assert (copy / "pairs/reference/logprobs.jsonl").is_file()
     settings = json.loads((copy / "eto/manifest.json").read_text())["config"]["train"]
     assert (settings["bc"], settings["epochs"]) == (0, 1)
+    shown = capsys.readouterr()
+    assert "preferred" in shown.out
+    assert "group pairs by length" not in shown.err
+    assert not (copy / "ipr/curriculum.svg").exists()
     assert hpl("eval", "--run", copy, "--agent", "eto") == 0
     assert "eto" in capsys.readouterr().out
     assert hpl("train", "--run", copy, "--method", "magic") == 1

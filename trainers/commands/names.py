@@ -25,9 +25,9 @@ def agent_of(run: Path, agent: str, players: tuple[str, ...] = PLAYERS) -> str:
         StageError: The stage that makes this model has not been run.
         HPLGymError: There is no such agent.
     """
-    trained = run / agent / "model"
-    if trained.is_dir():
-        return str(trained)
+    for trained in (run / agent / "model", Path(agent) / "model"):
+        if trained.is_dir():
+            return str(trained)
     if agent in STAGES:
         finished_manifest(run / agent, f"{agent} --run {run}")
     if agent in method_names():
@@ -52,9 +52,10 @@ def label_of(run: Path, agent: str) -> str:
         HPLGymError: The result would pass for that of another policy, the run's own.
     """
     folder = Path(agent)
-    label = (folder.parent if folder.name == "model" else folder).name or agent
-    own = (run / label / "model").resolve()
-    if label in (*STAGES, *method_names()) and agent != label and folder.resolve() != own:
+    stage = folder.parent if folder.name == "model" else folder
+    label = stage.name or agent
+    own = (run / label).resolve()
+    if label in (*STAGES, *method_names()) and agent != label and stage.resolve() != own:
         raise HPLGymError(f"{agent} is not the {label} of {run}: give its result another --name.")
     return label
 

@@ -11,10 +11,27 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hpl_gym.agents.language_model import check_model
+from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.config import Config, load_config, save_config
 from hpl_gym.trainers.records import holds_results
 
-RunOption = Annotated[Path, typer.Option("--run", help="Folder of the run.")]
+
+def run_folder(text: str | Path) -> Path:
+    """Return the folder that ``--run`` names.
+
+    Raises:
+        HPLGymError: It names none.
+    """
+    if not str(text).strip():
+        raise HPLGymError("--run is empty: name the folder of the run.")
+    return Path(text)
+
+
+RunOption = Annotated[
+    Path,
+    typer.Option("--run", parser=run_folder, metavar="FOLDER", help="Folder of the run."),
+]
 ConfigOption = Annotated[
     str | None,
     typer.Option(
@@ -44,7 +61,8 @@ def settings_of(
         config: A YAML file or the name of a shipped one; None for the run's own.
         overrides: Settings that have the last word.
         keep: Whether this command may begin a run: as long as nothing is there that was made with
-            the run's settings, it writes them to ``config.yaml``, once their tasks are found.
+            the run's settings, it writes them to ``config.yaml``, once their tasks are found, and
+            the model to begin with, where it is a folder.
     """
     own = run / "config.yaml"
     source = config or (own if own.is_file() else "quickstart")
@@ -53,6 +71,8 @@ def settings_of(
     begun = own.is_file() and any(holds_results(one.parent) for one in stages)
     if keep and not begun:
         check_splits(loaded)
+        if loaded.sft.model != "tiny":
+            check_model(loaded.sft.model)
         save_config(loaded, own)
     return loaded
 

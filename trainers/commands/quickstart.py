@@ -14,6 +14,7 @@ from rich.table import Table
 
 from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.commands.evaluation import success_table
+from hpl_gym.trainers.commands.names import agent_of
 from hpl_gym.trainers.commands.options import Settings, check_splits, settings_of
 from hpl_gym.trainers.commands.stages import needs_train_extra
 from hpl_gym.trainers.config import Config, load_config
@@ -21,6 +22,7 @@ from hpl_gym.trainers.progress import heading
 from hpl_gym.trainers.records import write_json
 from hpl_gym.trainers.sections import BENCHMARKS
 
+AGENTS = {"random": "random", "SFT": "sft", "HPL": "train"}
 TASKS = {"alfworld": "games", "webshop": "goals", "intercode-sql": "questions"}
 
 
@@ -92,12 +94,7 @@ def quickstart(
         stages[name] = stage(config, run)
     heading("6 of 6: eval")
     results = {
-        label: evaluate(config, run, agent, label.lower())
-        for label, agent in {
-            "random": "random",
-            "SFT": str(run / "sft" / "model"),
-            "HPL": str(run / "train" / "model"),
-        }.items()
+        label: evaluate(config, run, agent_of(run, name), name) for label, name in AGENTS.items()
     }
     out = Console()
     out.print(_stage_table(stages, results, run))
@@ -159,7 +156,7 @@ def _stage_table(
     phases = ("one phase", "two phases", "three phases")[len(steps) - 1]
     table.add_row("train", f"{' + '.join(steps)} steps in {phases}", _seconds(train))
     for label, result in results.items():
-        manifest = json.loads((run / "eval" / label.lower() / "manifest.json").read_text())
+        manifest = json.loads((run / "eval" / AGENTS[label] / "manifest.json").read_text())
         turns = f"{result['mean_turns']} turns an episode on average"
         table.add_row(f"eval {label}", turns, _seconds(manifest))
     return table

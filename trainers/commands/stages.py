@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.commands.names import check_name
@@ -19,6 +20,7 @@ from hpl_gym.trainers.commands.options import (
     show,
 )
 from hpl_gym.trainers.config import Config
+from hpl_gym.trainers.preferences import LEVELS
 
 DEFAULT_RUN = Path("runs/quickstart")
 STAGES = ("experts", "sft", "explore", "pairs", "rft", "eval", "report")
@@ -92,7 +94,7 @@ def pairs(
     """
     from hpl_gym.trainers.preferences import make_pairs
 
-    show("pairs", make_pairs(_settings(run, config, overrides), run))
+    Console().print(_pairs_table(make_pairs(_settings(run, config, overrides), run)))
 
 
 def train(
@@ -150,8 +152,37 @@ def _show_finished(title: str, manifest: dict[str, Any]) -> None:
     from hpl_gym.trainers.processes import leave
 
     if manifest["finished"]:
-        show(title, manifest)
+        show(title, _readable(manifest))
     leave(PartialState())
+
+
+def _readable(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return a training's results with its metrics in few words."""
+    shown = {name: value for name, value in manifest.items() if name not in {"first", "last"}}
+    first, last = manifest.get("first", {}), manifest.get("last", {})
+    for term in ("bc", *LEVELS):
+        if f"{term}/loss" in first and f"{term}/loss" in last:
+            told = f"{first[f'{term}/loss']:.4g} at first, {last[f'{term}/loss']:.4g} at last"
+            if f"{term}/accuracy" in last:
+                told += f", {last[f'{term}/accuracy']:.0%} preferred"
+            shown[f"{term} loss"] = told
+    return shown
+
+
+def _pairs_table(manifest: dict[str, Any]) -> Table:
+    """Return what was kept of each kind of pair, and why others were dropped."""
+    reasons = ("same", "tie", "worse")
+    table = Table(
+        title="Preference pairs",
+        caption="Dropped: both sides say the same, are worth the same (pairs.min_gap), or the "
+        "policy's is worth more.",
+    )
+    for column in ("pairs", "kept", *reasons):
+        table.add_column(column, justify="left" if column == "pairs" else "right")
+    for name, kept in manifest["kept"].items():
+        dropped = manifest["dropped"][name]
+        table.add_row(name, str(kept), *(str(dropped.get(reason, 0)) for reason in reasons))
+    return table
 
 
 def needs_train_extra(*more: str) -> None:

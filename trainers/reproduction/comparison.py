@@ -6,6 +6,7 @@ hpl report --run runs/mine
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ def compare(
 
     Args:
         folders: The runs' folders.
-        agents: Names of evaluations; default all that are finished in every run.
+        agents: Names of evaluations; default all that are finished in every run and were played as
+            the baseline was, on the same tasks. The others are named below the results.
         baseline: What the others are compared with; default ``sft`` if it is there, else the first.
 
     Returns:
@@ -46,37 +48,40 @@ def compare(
         HPLGymError: There is nothing to compare, or other tasks were played.
     """
     finished = _finished(folders)
-    if not finished:
-        raise HPLGymError(
-            f"No evaluation is finished in {' and '.join(map(str, folders))}: run "
-            f"`hpl eval --run {folders[0]} --agent sft` first."
-        )
-    agents = agents or finished
+    asked = agents or finished
     if baseline is None:
-        baseline = "sft" if "sft" in agents else agents[0]
-    agents = list(dict.fromkeys((baseline, *agents)))
-    if missing := next((one for one in agents if one not in finished), None):
-        raise HPLGymError(
-            f"{missing} is not evaluated in {' and '.join(map(str, folders))}: use one of "
-            f"{', '.join(finished)}, or run `hpl eval` on it first."
-        )
-    manifests = [
-        finished_manifest(folder / "eval" / agent, "eval") for folder in folders for agent in agents
-    ]
-    _refuse_other_games([one["config"] for one in manifests])
-    splits = _shared([one["config"]["eval"]["splits"] for one in manifests])
-    runs = [_run(folder, splits) for folder in folders]
-    _refuse_other_settings(runs)
-    for split in splits:
-        tasks = {one: read_scores(runs, one, split).tasks for one in agents}
-        if other := next((one for one in agents if tasks[one] != tasks[baseline]), None):
+        baseline = "sft" if "sft" in asked else asked[0]
+    for agent in (baseline, *asked):
+        if agent not in finished:
             raise HPLGymError(
-                f"{other} and {baseline} played different tasks of {split}: evaluate them by the "
-                "same eval.count and env settings, or say which to compare (--agent, --baseline)."
+                f"{agent} is not evaluated in {' and '.join(map(str, folders))}: use one of "
+                f"{', '.join(finished)}, or run `hpl eval` on it first."
             )
+    runs = [_run(folder) for folder in folders]
+    _refuse_other_settings(runs)
+    splits, shown_agents, apart = _splits(runs, baseline), [baseline], []
+    for agent in dict.fromkeys(one for one in asked if one != baseline):
+        shared = [split for split in splits if split in _splits(runs, agent)]
+        reason = _reason(runs, baseline, agent, shared)
+        if reason and agents:
+            raise HPLGymError(
+                f"{agent} and {baseline} cannot be compared, as they were played with {reason}: "
+                "evaluate them with the same, or say which to compare (--agent, --baseline)."
+            )
+        if reason:
+            apart.append(f"{agent} ({reason})")
+        else:
+            splits = shared
+            shown_agents.append(agent)
+    runs = [_on(run, splits) for run in runs]
+    agents = shown_agents
     experiment = runs[0].experiment
     shown = columns({experiment: runs}, agents)
-    sheets = [results("Results", shown, agents)]
+    sheet = results("Results", shown, agents)
+    if apart:
+        left_out = f"Left out, as {baseline} was played with others: {', '.join(apart)}."
+        sheet = replace(sheet, note=f"{sheet.note} {left_out}")
+    sheets = [sheet]
     numbers: dict[str, Any] = {}
     if len(agents) > 1:
         title = f"Differences to {LABELS.get(baseline, baseline)}"
@@ -94,25 +99,43 @@ def compare(
 
 
 def _finished(folders: Sequence[Path]) -> list[str]:
-    """Return the names of the evaluations that are finished in all runs."""
+    """Return the names of the evaluations that are finished in all runs.
+
+    Raises:
+        HPLGymError: There are none.
+    """
     names = [
         {path.name for path in folder.glob("eval/*") if is_finished(path)} for folder in folders
     ]
-    return sorted(set.intersection(*names))
-
-
-def _shared(splits: Sequence[Sequence[str]]) -> list[str]:
-    shared = [one for one in splits[0] if all(one in own for own in splits)]
-    if not shared:
+    lacking = [folder for folder, own in zip(folders, names, strict=True) if not own]
+    if lacking:
         raise HPLGymError(
-            "These evaluations have no split in common: evaluate them with the same eval.splits, "
-            "or say which to compare (--agent)."
+            f"No evaluation is finished in {' and '.join(map(str, lacking))}: run "
+            f"`hpl eval --run {lacking[0]} --agent sft` first."
         )
-    return shared
+    found = sorted(set.intersection(*names))
+    if not found:
+        raise HPLGymError(
+            f"No evaluation is finished in each of {' and '.join(map(str, folders))}: run `hpl "
+            "eval` with one --agent on all of them."
+        )
+    return found
 
 
-def _refuse_other_games(settings: Sequence[dict[str, Any]]) -> None:
-    """Refuse evaluations that differ in how the games are played."""
+def _settings(runs: Sequence[Run], agent: str) -> list[dict[str, Any]]:
+    """Return the settings with which an agent was evaluated in each run."""
+    return [finished_manifest(run.folder / "eval" / agent, "eval")["config"] for run in runs]
+
+
+def _splits(runs: Sequence[Run], agent: str) -> list[str]:
+    """Return the splits that an agent has played in all runs."""
+    first, *others = (one["eval"]["splits"] for one in _settings(runs, agent))
+    return [split for split in first if all(split in own for own in others)]
+
+
+def _reason(runs: Sequence[Run], baseline: str, agent: str, splits: Sequence[str]) -> str:
+    """Return how two agents were played differently; "" if they can be compared on `splits`."""
+    settings = [*_settings(runs, baseline), *_settings(runs, agent)]
     for part in ("env", "eval", "env_backend"):
         own = [
             {key: value for key, value in one[part].items() if key not in {"splits", "count"}}
@@ -121,10 +144,13 @@ def _refuse_other_games(settings: Sequence[dict[str, Any]]) -> None:
             for one in settings
         ]
         if any(one != own[0] for one in own):
-            raise HPLGymError(
-                f"These evaluations have different settings of {part}: evaluate with the same, or "
-                "say which to compare (--agent, --baseline)."
-            )
+            return f"different settings of {part}"
+    if not splits:
+        return "no split in common"
+    for split in splits:
+        if read_scores(runs, agent, split).tasks != read_scores(runs, baseline, split).tasks:
+            return f"different tasks of {split}"
+    return ""
 
 
 def _refuse_other_settings(runs: Sequence[Run]) -> None:
@@ -139,8 +165,12 @@ def _refuse_other_settings(runs: Sequence[Run]) -> None:
         )
 
 
-def _run(folder: Path, splits: Sequence[str]) -> Run:
+def _run(folder: Path) -> Run:
     config = load_config(folder / "config.yaml")
-    evaluated = config.eval.model_copy(update={"splits": tuple(splits)})
-    config = config.model_copy(update={"eval": evaluated})
     return Run(_NAMES.get(config.env.id, config.env.id), config.seed, folder, config, (), {})
+
+
+def _on(run: Run, splits: Sequence[str]) -> Run:
+    """Return a run as if only these splits had been evaluated."""
+    evaluated = run.config.eval.model_copy(update={"splits": tuple(splits)})
+    return replace(run, config=run.config.model_copy(update={"eval": evaluated}))

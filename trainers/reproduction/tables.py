@@ -21,6 +21,7 @@ Runs = Mapping[str, Sequence[Run]]
 LABELS = {
     "sft": "SFT",
     "rft": "RFT",
+    "train": "HPL (train)",
     "eto": "ETO",
     "ipr": "IPR",
     "hpl-fixed-n": "HPL (Fixed-N)",

@@ -60,6 +60,22 @@ def test_all_evaluations_are_compared_with_sft(tmp_path, capsys):
     assert "Written to" in capsys.readouterr().out
 
 
+def test_what_was_played_otherwise_is_left_out_and_named(tmp_path, capsys):
+    play(tmp_path, "sft", 5, splits=SPLITS)
+    play(tmp_path, "ipr", 10, splits=SPLITS[:1])
+    play(tmp_path, "smoke", 1, tasks=2, splits=SPLITS[:1])
+    play(tmp_path, "unseen", 5, splits=SPLITS[1:])
+    play(tmp_path, "longer", 5, turns=40)
+    assert hpl("report", "--run", tmp_path) == 0
+    results, _, by_type = written(tmp_path)["tables"]
+    assert [row[0] for row in results["rows"]] == ["SFT", "IPR"]
+    assert by_type["title"] == "Success on valid_seen by type"
+    assert (
+        "Left out, as sft was played with others: longer (different settings of env), "
+        "smoke (different tasks of valid_seen), unseen (no split in common)."
+    ) in (tmp_path / "report/report.md").read_text()
+
+
 def test_an_environment_of_ones_own(tmp_path):
     play(tmp_path, "sft", 5, settings=["env.id=mine:House-v0"])
     assert hpl("report", "--run", tmp_path) == 0
@@ -88,8 +104,9 @@ def test_several_runs_are_seeds(tmp_path):
         (["--run", "other"], "have the same seed or differ"),
         (["--run", "none"], "No evaluation is finished"),
         (["--agent", "ipr"], "ipr is not evaluated in .*: use one of .*, or run `hpl eval`"),
-        (["--agent", "few"], "few and sft played different tasks of valid_seen"),
-        (["--agent", "unseen", "--agent", "few"], "no split in common"),
+        (["--agent", "few"], "few and sft cannot be compared, as .* different tasks of valid_seen"),
+        (["--agent", "few", "--baseline", "unseen"], "no split in common"),
+        (["--run", "random"], r"finished in each of .*random: run"),
     ],
 )
 def test_mistakes_are_named(tmp_path, capsys, arguments, text):
@@ -99,8 +116,13 @@ def test_mistakes_are_named(tmp_path, capsys, arguments, text):
     play(tmp_path, "longer", 5, turns=40)
     play(tmp_path / "same", "sft", 5)
     play(tmp_path / "other", "sft", 5, settings=["seed=1", "train.lr=0.5"])
-    where = [tmp_path / one if one in {"none", "same", "other"} else one for one in arguments]
-    where = where if "none" in arguments else ["--agent", "sft", "--run", tmp_path, *where]
+    play(tmp_path / "random", "random", 5, settings=["seed=1"])
+    where = [
+        tmp_path / one if one in {"none", "same", "other", "random"} else one for one in arguments
+    ]
+    if "--baseline" not in where:
+        where = ["--agent", "sft", *where]
+    where = where if "none" in arguments else ["--run", tmp_path, *where]
     assert hpl("report", *where) == 1
     error = capsys.readouterr().err
     assert error.startswith("Error: ")
