@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import time
 from collections.abc import Iterator, Mapping
 from importlib import metadata
@@ -16,6 +17,7 @@ from typing import Any
 from hpl_gym.core import HPLGymError
 
 PACKAGES = ("hpl-gym", "gymnasium", "alfworld", "torch", "transformers")
+_DIGEST = re.compile("[0-9a-f]{16}")
 SECONDS = 2.0
 """Between two manifests of a stage that goes on, at least."""
 
@@ -263,6 +265,8 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], within: str 
         old, new = before.get(key), now.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found += _differences(old, new, f"{within}{key}.")
+        elif old != new and all(_DIGEST.fullmatch(str(one)) for one in (old, new)):
+            found.append(f"{within}{key} has other contents")
         elif old != new:
             found.append(f"{within}{key} was {old!r}, is {new!r}")
     return found

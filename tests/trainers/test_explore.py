@@ -352,7 +352,7 @@ def test_what_was_asked_before_a_server_broke_is_counted(run, monkeypatch):
 def test_other_experts_or_weights_are_refused(run):
     explore(settings(), run)
     (run / "sft/model/model.safetensors").write_bytes(b"others")
-    with pytest.raises(StageError, match="policy was"):
+    with pytest.raises(StageError, match="policy has other contents"):
         explore(settings(), run)
 
 

@@ -272,7 +272,10 @@ def test_a_model_that_was_exchanged_is_not_taken_for_the_one_before(copy, capsys
     assert hpl(*arguments) == 0
     shutil.copyfile(copy / "sft/model/model.safetensors", base / "model.safetensors")
     assert hpl(*arguments) == 1
-    assert "sft was made with another configuration (base was" in capsys.readouterr().err
+    assert (
+        "sft was made with another configuration (base has other contents)"
+        in capsys.readouterr().err
+    )
 
 
 def test_log_probabilities_of_other_pairs_are_refused(copy, capsys):
