@@ -90,7 +90,7 @@ def make_run(folder):
         states = asyncio.run(rollout(simulator, Reciter(plan), start))
         experts.append("trajectories", to_record(states, key=start.conversation.task_id, slips=[]))
     experts.finish()
-    Stage(folder / "sft", {}).finish()
+    Stage(folder / "sft", {"prompt": "brief"}).finish()
     (folder / "sft/model").mkdir()
     (folder / "sft/model/model.safetensors").write_bytes(b"weights")
     return folder
