@@ -77,7 +77,7 @@ def evaluate(
         # A run's folder may be moved: a model is known by its weights, not by its place.
         sections |= config.playing | {"agent": digest(weights) if weights else agent}
         trained = Path(agent).parent
-        if trained.parent == run and is_finished(trained):
+        if trained.parent.resolve() == run.resolve() and is_finished(trained):
             refuse_other_prompt(config, trained, finished_manifest(trained, ""))
     stage = Stage(run / "eval" / name, sections)
     if not stage.finished:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -22,7 +22,7 @@ from hpl_gym.agents.language_model import positions_of
 from hpl_gym.core import HPLGymError, MissingExtraError
 from hpl_gym.trainers.callbacks import PhaseEnds, Shown
 from hpl_gym.trainers.optimizer import save_model
-from hpl_gym.trainers.plan import Packs, Step
+from hpl_gym.trainers.plan import Item, Packs, Step
 from hpl_gym.trainers.progress import bar
 from hpl_gym.trainers.records import Stage, repair
 from hpl_gym.trainers.scorer import score_trees
@@ -99,7 +99,7 @@ def fit(
         return packs
     args = arguments(settings, stage.folder, packs, seed, state)
     model = load()
-    _refuse_too_long(plan, model)
+    refuse_too_long((item for step in plan for item, _ in step.items), model)
     score_trees(model)
     if settings.lora is not None:
         model = with_lora(model, settings.lora, seed)
@@ -153,9 +153,16 @@ def _drop_checkpoints(folder: Path, state: PartialState) -> None:
             shutil.rmtree(checkpoint)
 
 
-def _refuse_too_long(plan: Sequence[Step], model: PreTrainedModel) -> None:
-    """Refuse sequences that the model has no positions for."""
-    items = (item for step in plan for item, _ in step.items)
+def refuse_too_long(items: Iterable[Item], model: PreTrainedModel) -> None:
+    """Refuse sequences that a model has no positions for.
+
+    Args:
+        items: What is to be trained on, or scored.
+        model: The model.
+
+    Raises:
+        HPLGymError: There is one.
+    """
     longest = max(len(sequence.ids) for item in items for sequence in item.sequences)
     positions = positions_of(model.config)
     if positions and longest > positions:
@@ -221,8 +228,8 @@ def arguments(
         )
     if foreign := sorted(WITHOUT_EFFECT & set(own)):
         raise HPLGymError(
-            f"The setting 'args' of the training: {foreign[0]} has no part in this training "
-            "(half precision is bf16)."
+            f"The setting 'args' of the training: {foreign[0]} has no part in this training"
+            f"{'; half precision is bf16' if foreign[0] == 'fp16' else ''}."
         )
     defaults = {one.name: one.default for one in fields(TrainingArguments)} | values
     for name, value in own.items():

@@ -32,7 +32,7 @@ from hpl_gym.trainers.curriculum import CURRICULA, heat_map
 from hpl_gym.trainers.evaluate import evaluate
 from hpl_gym.trainers.examples import example
 from hpl_gym.trainers.experts import clean_experts
-from hpl_gym.trainers.fit import fit
+from hpl_gym.trainers.fit import fit, refuse_too_long
 from hpl_gym.trainers.plan import TERMS, Item, fits, make_plan
 from hpl_gym.trainers.preferences import LEVELS
 from hpl_gym.trainers.processes import open_stage, processes
@@ -182,6 +182,7 @@ def _referenced(
 
     def load() -> PreTrainedModel:
         model, _ = load_model(run / "sft" / "model", str(state.device), torch.float32)
+        refuse_too_long((one for one in items if fits(one, config.train.max_length)), model)
         score_trees(model)
         return model.bfloat16() if throughout else model
 

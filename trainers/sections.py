@@ -302,9 +302,7 @@ INDIFFERENT = ("concurrency", "save_steps", "phases")
 """Settings that change no stage's result."""
 
 
-def decisive(settings: Any) -> Any:
-    """Return what decides a stage's result of a section, or of its values; others as they are."""
-    values = settings.model_dump(mode="json") if isinstance(settings, Section) else settings
-    if not isinstance(values, dict):
-        return values
+def decisive(settings: Section) -> dict[str, Any]:
+    """Return the settings of a section that decide its stage's result."""
+    values = settings.model_dump(mode="json")
     return {name: value for name, value in values.items() if name not in INDIFFERENT}

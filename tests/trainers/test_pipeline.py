@@ -259,6 +259,13 @@ def test_a_model_that_is_not_there_is_named_before_anything_is_played(tmp_path, 
     assert not (tmp_path / "run").exists()
 
 
+def test_a_plain_name_means_no_folder_elsewhere(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(run)
+    assert (run / "sft/model").is_dir()
+    assert hpl("eval", "--run", tmp_path, "--agent", "sft") == 1
+    assert "run `hpl sft" in capsys.readouterr().err
+
+
 def test_a_stages_folder_means_its_model(run, capsys):
     assert hpl("eval", "--run", run, "--agent", run / "sft") == 0
     assert "eval/sft/result.json" in capsys.readouterr().out.replace("\n", "")

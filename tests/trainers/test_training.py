@@ -196,6 +196,13 @@ def test_a_model_without_a_template_is_refused(copy, capsys):
     assert "no chat template" in mismatch(copy, capsys)
 
 
+def test_pairs_longer_than_the_model_has_positions_are_refused(copy, capsys):
+    file = copy / "sft/model/config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"max_position_embeddings": 40}))
+    assert "The model has 40 positions" in mismatch(copy, capsys)
+    assert not (copy / "pairs/reference/logprobs.jsonl").read_text()  # before any is scored
+
+
 def test_no_pairs_at_all(copy, capsys):
     for file in (copy / "pairs").glob("*.jsonl"):
         file.write_text("")

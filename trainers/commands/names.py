@@ -25,9 +25,10 @@ def agent_of(run: Path, agent: str, players: tuple[str, ...] = PLAYERS) -> str:
         StageError: The stage that makes this model has not been run.
         HPLGymError: There is no such agent.
     """
-    for trained in (run / agent / "model", Path(agent) / "model"):
-        if trained.is_dir():
-            return str(trained)
+    folders = [run / agent, *([Path(agent)] if "/" in agent else [])]
+    for folder in folders:  # a plain name is never a folder elsewhere
+        if (folder / "model").is_dir():
+            return str(folder / "model")
     if agent in STAGES:
         finished_manifest(run / agent, f"{agent} --run {run}")
     if agent in method_names():

@@ -59,7 +59,7 @@ def compare(
             )
     runs = [_run(folder) for folder in folders]
     _refuse_other_settings(runs)
-    splits, shown_agents, apart = _splits(runs, baseline), [baseline], []
+    splits, compared, apart = _splits(runs, baseline), [baseline], []
     for agent in dict.fromkeys(one for one in asked if one != baseline):
         shared = [split for split in splits if split in _splits(runs, agent)]
         reason = _reason(runs, baseline, agent, shared)
@@ -72,22 +72,21 @@ def compare(
             apart.append(f"{agent} ({reason})")
         else:
             splits = shared
-            shown_agents.append(agent)
+            compared.append(agent)
     runs = [_on(run, splits) for run in runs]
-    agents = shown_agents
     experiment = runs[0].experiment
-    shown = columns({experiment: runs}, agents)
-    sheet = results("Results", shown, agents)
+    shown = columns({experiment: runs}, compared)
+    sheet = results("Results", shown, compared)
     if apart:
         left_out = f"Left out, as {baseline} was played with others: {', '.join(apart)}."
         sheet = replace(sheet, note=f"{sheet.note} {left_out}")
     sheets = [sheet]
     numbers: dict[str, Any] = {}
-    if len(agents) > 1:
+    if len(compared) > 1:
         title = f"Differences to {LABELS.get(baseline, baseline)}"
-        sheet, numbers = differences(title, shown, agents, [baseline])
+        sheet, numbers = differences(title, shown, compared, [baseline])
         sheets.append(sheet)
-    sheets += [by_type(f"Success on {split} by type", runs, split, agents) for split in splits]
+    sheets += [by_type(f"Success on {split} by type", runs, split, compared) for split in splits]
     target = folders[0] / "report"
     target.mkdir(exist_ok=True)
     text = "\n".join(sheet.markdown() for sheet in sheets)

@@ -22,7 +22,7 @@ from hpl_gym.trainers.config import (
 from hpl_gym.trainers.curriculum import CURRICULA
 from hpl_gym.trainers.records import digest
 from hpl_gym.trainers.reproduction.presets import MAIN, PHASES, Preset
-from hpl_gym.trainers.sections import decisive
+from hpl_gym.trainers.sections import Section, decisive
 
 STAGES = {
     "experts": ("seed", "env", "experts"),
@@ -187,13 +187,13 @@ def make_jobs(preset: Preset, run: Run, policies: Sequence[str]) -> list[Job]:
         after: tuple[str, ...] = (),
         config: Config = run.config,
     ) -> None:
-        values = config.model_dump(mode="json")
+        values = {part: decisive(one) if isinstance(one, Section) else one for part, one in config}
         parts = _parts(stage, values)
         world = {"version", "backend", *parts, *(("model",) if stage == "sft" else ())}
         key = _digest(
             {
                 "stage": stage,
-                "settings": {part: decisive(values[part]) for part in parts},
+                "settings": {part: values[part] for part in parts},
                 "inputs": [made[one].key for one in inputs],
                 "name": name,
             }
