@@ -269,6 +269,11 @@ class TextEnv(gymnasium.Env[str, str]):
         """What computes the states: the same tasks may look different on another backend."""
         return "native"
 
+    @property
+    def data(self) -> str:
+        """A digest of the files that hold the tasks of the split; "" where tasks are generated."""
+        return ""
+
     def tasks(self, split: str | None = None) -> Sequence[Task]:
         """Return the tasks of `split` (default: the environment's), in one fixed order."""
         raise NotImplementedError

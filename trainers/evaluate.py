@@ -21,9 +21,8 @@ from hpl_gym.trainers.progress import bar
 from hpl_gym.trainers.records import (
     Stage,
     digest,
-    finished_manifest,
-    is_finished,
     read_records,
+    repair,
     write_json,
 )
 from hpl_gym.trainers.rollout import Simulator, State, rollout
@@ -70,15 +69,13 @@ def evaluate(
     sections = {key: values[key] for key in ("seed", "env")} | {
         "eval": decisive(settings),
         "agent": agent,
-        "env_backend": config.env.backend,
+        **config.env.origin(*settings.splits),
     }
     if is_model:
         weights = sorted(Path(agent).glob("*.safetensors"))
         # A run's folder may be moved: a model is known by its weights, not by its place.
         sections |= config.playing | {"agent": digest(weights) if weights else agent}
-        trained = Path(agent).parent
-        if trained.parent.resolve() == run.resolve() and is_finished(trained):
-            refuse_other_prompt(config, trained, finished_manifest(trained, ""))
+        refuse_other_prompt(config, Path(agent))
     stage = Stage(run / "eval" / name, sections)
     if not stage.finished:
         asyncio.run(_play(config, stage, agent, ray))
@@ -114,7 +111,9 @@ async def _play(config: Config, stage: Stage, agent: str, ray: str | None) -> No
 
 
 async def _play_split(config: Config, stage: Stage, players: _Player | Cluster, split: str) -> None:
-    known = stage.keys("episodes")
+    episodes = stage.folder / "episodes.jsonl"
+    repair(episodes)
+    known = {one["key"] for one in read_records(episodes) if one["split"] == split}
     tasks = choose(config.env.make(split)[0].tasks(), config.eval.count)
     left = [task for task in tasks if task.task_id not in known]
     solved = 0

@@ -84,7 +84,7 @@ def collect_experts(config: Config, run: Path) -> dict[str, Any]:
     settings = config.experts
     sections: dict[str, Any] = {
         "seed": config.seed,
-        "env_backend": config.env.backend,
+        **config.env.origin(settings.split),
         "env": config.env.model_dump(mode="json"),
         "experts": decisive(settings),
     }

@@ -73,7 +73,7 @@ def _settings(config: Config) -> dict[str, Any]:
         "env": values["env"],
         "split": config.experts.split,
         "explore": decisive(config.explore),
-        "env_backend": config.env.backend,
+        **config.env.origin(config.experts.split),
     }
 
 

@@ -55,8 +55,9 @@ def rft(config: Config, run: Path) -> dict[str, Any]:
         "env": config.env.model_dump(mode="json"),
         "split": config.experts.split,
         "rft": decisive(config.rft),
+        **config.env.origin(config.experts.split),
     }
-    inputs = {"experts": digest([source]), "policy": policy, "env_backend": config.env.backend}
+    inputs = {"experts": digest([source]), "policy": policy}
     stage = open_stage(state, run / "rft", sections | inputs)
     if stage.finished:
         return stage.manifest

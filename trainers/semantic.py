@@ -129,7 +129,8 @@ def transcript(record: dict[str, Any]) -> str:
     lines = [f"Task: {task}", ""]
     for number, turn in enumerate(record["turns"], 1):
         lines.append(f"{number}. {_short(parse_reply(turn['reply']).action)}")
-        lines.append(f"   -> {_short(turn['observation'].replace(task, '...'))}")
+        seen = turn["observation"].replace(task, "...") if task else turn["observation"]
+        lines.append(f"   -> {_short(seen)}")
     return "\n".join(lines)
 
 

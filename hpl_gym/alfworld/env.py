@@ -14,6 +14,7 @@ from hpl_gym.alfworld.games import (
     FOLDER,
     Game,
     PackedGamesError,
+    files_digest,
     game_path,
     locate,
     read_game,
@@ -118,6 +119,11 @@ class ALFWorldEnv(TextEnv):
     def backend(self) -> str:
         """The engine: ``native`` or ``textworld``."""
         return self.engine_name
+
+    @property
+    def data(self) -> str:
+        """A digest of the split's game files; "" where games are generated."""
+        return files_digest(self._tasks_root, self.split) if self._tasks_root else ""
 
     def tasks(self, split: str | None = None) -> Sequence[Task]:
         """Return the tasks of `split` (default: the environment's), in one fixed order.

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 from hpl_gym.cache import cache_path, data_folder, from_anywhere
 from hpl_gym.core import SPLITS, DataError, HPLGymError, Task
@@ -151,13 +152,38 @@ def real_tasks(root: Path, split: str) -> tuple[Task, ...]:
     return tasks
 
 
+def files_digest(root: Path, split: str) -> str:
+    """Return 16 hex digits that tell one set of game files from another.
+
+    They are a SHA-256 over the ids of the split's playable tasks and the size and end of each
+    file, where the walkthrough stands: reading all of the train split would take too long.
+
+    Args:
+        root: The folder that holds the splits.
+        split: Name of the split's folder.
+
+    Raises:
+        DataError: The split's folder is missing or has no playable game.
+    """
+    total = hashlib.sha256()
+    for task in real_tasks(root, split):
+        with game_path(root, task.task_id).open("rb") as file:
+            total.update(repr((task.task_id, *_end(file))).encode())
+    return total.hexdigest()[:16]
+
+
+def _end(file: BinaryIO) -> tuple[int, bytes]:
+    """Return a file's size and its last bytes."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 2048))
+    return size, file.read()
+
+
 def _is_solvable(path: Path) -> bool:
     # The mark stands at the end of the file: reading only that lists the train split in a blink.
     try:
         with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 2048))
-            if _SOLVABLE.search(file.read()):
+            if _SOLVABLE.search(_end(file)[1]):
                 return True
             file.seek(0)
             return _SOLVABLE.search(file.read()) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Hashable, Mapping, Sequence
@@ -158,6 +159,14 @@ class InterCodeSQLEnv(TextEnv):
     def backend(self) -> str:
         """What runs the statements, such as ``sqlite 3.45.1`` or ``mariadb 10.11.14``."""
         return self.server.name
+
+    @property
+    def data(self) -> str:
+        """A digest of databases, questions and index lists; "" where they are generated."""
+        if self.questions.name.startswith("generated-"):
+            return ""
+        parts = repr((self.questions.name, self.questions.indices))
+        return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
     def tasks(self, split: str | None = None) -> Sequence[Task]:
         """Return the tasks of `split` (default: the environment's), in one fixed order.

@@ -97,6 +97,11 @@ class WebShopEnv(TextEnv):
             self._name = self.catalog.digest
         self._goal: Goal | None = None
 
+    @property
+    def data(self) -> str:
+        """The catalogue's digest; "" where it is generated."""
+        return "" if self._generated else self.catalog.digest
+
     def tasks(self, split: str | None = None) -> Sequence[Task]:
         """Return the tasks of `split` (default: the environment's), in one fixed order.
 

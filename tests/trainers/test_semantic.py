@@ -114,6 +114,9 @@ def test_the_model_reads_the_task_and_short_turns():
     assert lines[7].endswith(" ...")
     assert len(lines[7]) < 220
     assert "I know" not in transcript(RECORD)
+    assert transcript(
+        {"instruction": "", "turns": [{"reply": "Action: x", "observation": "A hall."}]}
+    ) == ("Task: \n\n1. x\n   -> A hall.")
     wish = "w" * 190
     page = {"reply": "Action: x", "observation": f"Instruction: [SEP] {wish} [SEP] seen"}
     assert transcript({"instruction": wish, "turns": [page]}).endswith("... [SEP] seen")

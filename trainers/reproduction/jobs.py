@@ -73,7 +73,7 @@ class Run:
         config: Its settings.
         overrides: Those of them that the user gave.
         world: What else decides results: the package's version, what the environment runs on ("" if
-            that was not looked up), and what files of the user's hold.
+            that was not looked up), and digests of the benchmark's files and of the user's own.
     """
 
     experiment: str
@@ -81,7 +81,7 @@ class Run:
     folder: Path
     config: Config
     overrides: tuple[str, ...]
-    world: Mapping[str, str]
+    world: Mapping[str, Any]
 
 
 def make_runs(
@@ -112,8 +112,7 @@ def make_runs(
     for experiment in experiments:
         for seed in seeds:
             config = preset.config(experiment, seed, overrides)
-            world = {"version": __version__, "backend": _backend(config, dry)}
-            world |= _contents(config)
+            world = {"version": __version__} | _origin(config, dry) | _contents(config)
             settings = config.model_dump(mode="json") | {"seed": None}
             same = _digest({"settings": settings, "world": world})
             folder = root / f"{experiment}-{same[:8]}" / f"seed-{seed}"
@@ -127,13 +126,14 @@ def by_stage(jobs: Iterable[Job]) -> list[Job]:
     return sorted(jobs, key=lambda job: order.index(job.stage))
 
 
-def _backend(config: Config, dry: bool) -> str:
+def _origin(config: Config, dry: bool) -> dict[str, Any]:
     try:
-        return config.env.backend
+        origin = config.env.origin(*dict.fromkeys((config.experts.split, *config.eval.splits)))
     except HPLGymError:
-        if dry:
-            return ""
-        raise
+        if not dry:
+            raise
+        origin = {"env_backend": ""}
+    return {name.removeprefix("env_"): value for name, value in origin.items()}
 
 
 def write_settings(runs: Iterable[Run]) -> None:
@@ -189,7 +189,7 @@ def make_jobs(preset: Preset, run: Run, policies: Sequence[str]) -> list[Job]:
     ) -> None:
         values = {part: decisive(one) if isinstance(one, Section) else one for part, one in config}
         parts = _parts(stage, values)
-        world = {"version", "backend", *parts, *(("model",) if stage == "sft" else ())}
+        world = {"version", "backend", "data", *parts, *(("model",) if stage == "sft" else ())}
         key = _digest(
             {
                 "stage": stage,

@@ -91,6 +91,16 @@ def test_an_unknown_task_id_is_no_task(tmp_path: Path, task_id: str) -> None:
     assert real_task(tmp_path, task_id) is None
 
 
+def test_what_the_files_hold_is_told_by_a_digest(tmp_path: Path) -> None:
+    path = write_house(tmp_path / "json_2.1.1", f"train/{PLAYABLE}")
+    first = ALFWorldEnv(games=tmp_path).data
+    assert len(first) == 16
+    assert ALFWorldEnv(games=tmp_path).data == first
+    path.write_text(path.read_text() + " ")
+    assert ALFWorldEnv(games=tmp_path).data != first
+    assert ALFWorldEnv(games="generated").data == ""
+
+
 def test_a_folder_without_games_is_said_to_be_one(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no folder .*valid_unseen"):
         real_tasks(tmp_path, "valid_unseen")

@@ -59,6 +59,13 @@ def commands_that_only_tell(monkeypatch):
     monkeypatch.setattr(scheduler, "HPL", (sys.executable, "-c", COMMAND))
 
 
+ALIKE = {
+    "env.max_turns": 20,
+    "env.kwargs": "{games: generated, rooms: small}",
+    "experts": "{split: train, count: 9, mode: search, noisy: 0.5}",
+}
+
+
 def reproduce(root, seeds=1, policies=("sft", "eto", MAIN), overrides=(), slots=2):
     runs = make_runs(MINI, root, ["alfworld"], range(seeds), list(overrides))
     write_settings(runs)
@@ -110,6 +117,16 @@ def test_a_new_setting_runs_only_what_it_changes(tmp_path):
 def test_methods_of_the_same_settings_are_both_trained(tmp_path):
     # In mini, `hpl` trains on the semantic groups too.
     assert reproduce(tmp_path, policies=("hpl", MAIN, f"{MAIN}-phase-1")) == 9
+
+
+def test_benchmarks_that_settings_make_alike_share_their_jobs(tmp_path):
+    alike = [f"{name}={value}" for name, value in ALIKE.items()]
+    runs = make_runs(MINI, tmp_path, ["alfworld", "alfworld-real"], [0], alike)
+    write_settings(runs)
+    jobs = by_stage(job for run in runs for job in make_jobs(MINI, run, ["sft"]))
+    assert len(jobs) == 6
+    assert run_jobs(jobs, Ledger(tmp_path), 2, threads=1) == len({job.key for job in jobs}) == 4
+    assert all((job.folder / "manifest.json").is_file() for job in jobs)
 
 
 def test_a_folder_with_other_settings_is_refused(tmp_path):
