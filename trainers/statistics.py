@@ -66,8 +66,8 @@ class Difference:
 
     Attributes:
         mean: The mean difference.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
+        low: Lower end of the interval, -inf where a single task was played.
+        high: Upper end of the interval, then inf.
     """
 
     mean: float
@@ -78,6 +78,11 @@ class Difference:
     def noise(self) -> bool:
         """Whether the interval holds zero: the data do not tell the two apart."""
         return self.low <= 0 <= self.high
+
+    @property
+    def endless(self) -> bool:
+        """Whether the interval has no ends: a single task says nothing about others."""
+        return math.isinf(self.low)
 
 
 def paired_bootstrap(differences: np.ndarray, draws: int = 10_000, seed: int = 0) -> Difference:
@@ -97,6 +102,8 @@ def paired_bootstrap(differences: np.ndarray, draws: int = 10_000, seed: int = 0
     rng = np.random.default_rng(seed)
     seeds, tasks = differences.shape
     mean = differences.mean()
+    if tasks == 1:
+        return Difference(float(mean), -math.inf, math.inf)
     if seeds > 1:
         own = differences.mean(axis=1, keepdims=True) - mean
         differences = differences + (math.sqrt(seeds / (seeds - 1)) - 1) * own

@@ -23,7 +23,7 @@ from hpl_gym.trainers.reproduction.tables import (
     differences,
     results,
 )
-from hpl_gym.trainers.sections import BENCHMARKS
+from hpl_gym.trainers.sections import BENCHMARKS, Section, decisive
 
 _NAMES = {env_id: name for name, env_id in BENCHMARKS.items()}
 
@@ -39,7 +39,8 @@ def compare(
         folders: The runs' folders.
         agents: Names of evaluations; default all that are finished in every run and were played as
             the baseline was, on the same tasks. The others are named below the results.
-        baseline: What the others are compared with; default ``sft`` if it is there, else the first.
+        baseline: What the others are compared with; default ``sft``, ``train`` or the first,
+            whichever is there.
 
     Returns:
         The tables: results, differences, and success by task type on each split.
@@ -50,7 +51,7 @@ def compare(
     finished = _finished(folders)
     asked = agents or finished
     if baseline is None:
-        baseline = "sft" if "sft" in asked else asked[0]
+        baseline = next((one for one in ("sft", "train") if one in asked), asked[0])
     for agent in (baseline, *asked):
         if agent not in finished:
             raise HPLGymError(
@@ -59,14 +60,20 @@ def compare(
             )
     runs = [_run(folder) for folder in folders]
     _refuse_other_settings(runs)
-    splits, compared, apart = _splits(runs, baseline), [baseline], []
+    if reason := _uneven(runs, baseline):
+        raise HPLGymError(
+            f"The runs cannot be taken together, as {baseline} was {reason} in them: report on "
+            "each by itself, or choose another --baseline."
+        )
+    played = splits = _splits(runs, baseline)
+    compared, apart = [baseline], []
     for agent in dict.fromkeys(one for one in asked if one != baseline):
         shared = [split for split in splits if split in _splits(runs, agent)]
-        reason = _reason(runs, baseline, agent, shared)
+        reason = _uneven(runs, agent) or _reason(runs, baseline, agent, shared)
         if reason and agents:
             raise HPLGymError(
-                f"{agent} and {baseline} cannot be compared, as they were played with {reason}: "
-                "evaluate them with the same, or say which to compare (--agent, --baseline)."
+                f"{agent} and {baseline} cannot be compared, as {agent} was {reason}: make both "
+                "with the same, or say which to compare (--agent, --baseline)."
             )
         if reason:
             apart.append(f"{agent} ({reason})")
@@ -78,8 +85,11 @@ def compare(
     shown = columns({experiment: runs}, compared)
     sheet = results("Results", shown, compared)
     if apart:
-        left_out = f"Left out, as {baseline} was played with others: {', '.join(apart)}."
+        left_out = f"Not compared with {baseline}: {', '.join(apart)}."
         sheet = replace(sheet, note=f"{sheet.note} {left_out}")
+    if splits != played:
+        others = ", ".join(split for split in played if split not in splits)
+        sheet = replace(sheet, note=f"{sheet.note} Not all of them have played {others}.")
     sheets = [sheet]
     numbers: dict[str, Any] = {}
     if len(compared) > 1:
@@ -132,9 +142,39 @@ def _splits(runs: Sequence[Run], agent: str) -> list[str]:
     return [split for split in first if all(split in own for own in others)]
 
 
+def _uneven(runs: Sequence[Run], agent: str) -> str:
+    """Return how an agent differs between the runs in more than its seed; "" if it does not."""
+    splits = _splits(runs, agent)
+    if reason := _played_differently(_settings(runs, agent), splits):
+        return reason
+    for split in splits:
+        try:
+            read_scores(runs, agent, split)
+        except HPLGymError:
+            return f"played on different tasks of {split}"
+    folders = [run.folder / agent for run in runs]
+    if all(map(is_finished, folders)):
+        trained = [finished_manifest(folder, agent)["config"] for folder in folders]
+        for part in ("prompt", "sft", "rft", "train"):
+            if any(one.get(part) != trained[0].get(part) for one in trained):
+                return f"trained with different settings of {part}"
+    return ""
+
+
 def _reason(runs: Sequence[Run], baseline: str, agent: str, splits: Sequence[str]) -> str:
-    """Return how two agents were played differently; "" if they can be compared on `splits`."""
+    """Return how an agent was played unlike another; "" if they can be compared on `splits`."""
     settings = [*_settings(runs, baseline), *_settings(runs, agent)]
+    if reason := _played_differently(settings, splits):
+        return reason
+    if not splits:
+        return "played on no split of the others"
+    for split in splits:
+        if read_scores(runs, agent, split).tasks != read_scores(runs, baseline, split).tasks:
+            return f"played on different tasks of {split}"
+    return ""
+
+
+def _played_differently(settings: Sequence[dict[str, Any]], splits: Sequence[str]) -> str:
     for part in ("env", "eval", "env_backend"):
         own = [
             {key: value for key, value in one[part].items() if key not in {"splits", "count"}}
@@ -143,19 +183,19 @@ def _reason(runs: Sequence[Run], baseline: str, agent: str, splits: Sequence[str
             for one in settings
         ]
         if any(one != own[0] for one in own):
-            return f"different settings of {part}"
-    if not splits:
-        return "no split in common"
-    for split in splits:
-        if read_scores(runs, agent, split).tasks != read_scores(runs, baseline, split).tasks:
-            return f"different tasks of {split}"
-    return ""
+            return f"played with different settings of {part}"
+    data = [[one.get("env_data", {}).get(split) for split in splits] for one in settings]
+    return "played on different data" if any(one != data[0] for one in data) else ""
 
 
 def _refuse_other_settings(runs: Sequence[Run]) -> None:
     """Refuse runs that are no repetitions of each other."""
     seeds = [run.seed for run in runs]
-    same = [run.config.model_dump() | {"seed": None} for run in runs]
+    same = [
+        {part: decisive(one) if isinstance(one, Section) else one for part, one in run.config}
+        | {"seed": None}
+        for run in runs
+    ]
     if len(set(seeds)) < len(seeds) or any(one != same[0] for one in same):
         raise HPLGymError(
             "Several runs are taken for repetitions with different seeds, and these have the same "

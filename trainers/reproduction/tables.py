@@ -176,8 +176,8 @@ def differences(
             numbers.setdefault(policy, {})[column.title] = {
                 "reference": top,
                 "mean": round(found.mean, 3),
-                "low": round(found.low, 3),
-                "high": round(found.high, 3),
+                "low": None if found.endless else round(found.low, 3),
+                "high": None if found.endless else round(found.high, 3),
                 "within_noise": found.noise,
             }
         rows.append((LABELS.get(policy, policy), *cells))
@@ -192,6 +192,8 @@ def differences(
 
 def show(found: Difference) -> str:
     """Return a difference as a text."""
+    if found.endless:
+        return f"{found.mean:+.1f} within noise"
     sure = "within noise" if found.noise else "better" if found.mean > 0 else "worse"
     return f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}] {sure}"
 

@@ -11,7 +11,9 @@ from tests.command_line import hpl
 SPLITS = ["valid_seen", "valid_unseen"]
 
 
-def play(run, name, solved, tasks=20, splits=SPLITS, finished=True, settings=(), turns=30):
+def play(
+    run, name, solved, tasks=20, splits=SPLITS, finished=True, settings=(), turns=30, data=None
+):
     """Write an evaluation in which the first tasks are solved."""
     if not (run / "config.yaml").is_file():
         save_config(load_config("quickstart", list(settings)), run / "config.yaml")
@@ -21,7 +23,7 @@ def play(run, name, solved, tasks=20, splits=SPLITS, finished=True, settings=(),
         "eval": {"splits": splits, "count": tasks, "temperature": 0},
         "env": {"max_turns": turns},
         "env_backend": "native",
-    }
+    } | ({"env_data": data} if data else {})
     manifest = {"finished": finished, "config": config}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     episodes = [
@@ -71,8 +73,9 @@ def test_what_was_played_otherwise_is_left_out_and_named(tmp_path, capsys):
     assert [row[0] for row in results["rows"]] == ["SFT", "IPR"]
     assert by_type["title"] == "Success on valid_seen by type"
     assert (
-        "Left out, as sft was played with others: longer (different settings of env), "
-        "smoke (different tasks of valid_seen), unseen (no split in common)."
+        "Not compared with sft: longer (played with different settings of env), smoke (played on "
+        "different tasks of valid_seen), unseen (played on no split of the others). Not all of "
+        "them have played valid_unseen."
     ) in (tmp_path / "report/report.md").read_text()
 
 
@@ -96,6 +99,28 @@ def test_several_runs_are_seeds(tmp_path):
     assert found["baseline"] == "random"
 
 
+def test_seeds_that_differ_in_more_are_not_averaged(tmp_path):
+    runs = [tmp_path / "one", tmp_path / "two"]
+    for seed, run in enumerate(runs):
+        settings = [f"seed={seed}", f"eval.concurrency={seed + 1}"]
+        play(run, "sft", 10, settings=settings)
+        play(run, "rough", 5, tasks=10 + seed)
+        for name, beta in (("ipr", 0.3), ("train", 0.3 + seed)):
+            play(run, name, 10)
+            (run / name).mkdir()
+            trained = {"finished": True, "config": {"seed": seed, "train": {"beta": beta}}}
+            (run / name / "manifest.json").write_text(json.dumps(trained))
+    command = ("report", "--run", runs[0], "--run", runs[1])
+    assert hpl(*command) == 0
+    table = written(runs[0])["tables"][0]
+    assert [row[0] for row in table["rows"]] == ["SFT", "IPR"]
+    assert (
+        "rough (played on different tasks of valid_seen), train (trained with different settings "
+        "of train)"
+    ) in (runs[0] / "report/report.md").read_text()
+    assert hpl(*command, "--baseline", "train") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -105,7 +130,8 @@ def test_several_runs_are_seeds(tmp_path):
         (["--run", "none"], "No evaluation is finished"),
         (["--agent", "ipr"], "ipr is not evaluated in .*: use one of .*, or run `hpl eval`"),
         (["--agent", "few"], "few and sft cannot be compared, as .* different tasks of valid_seen"),
-        (["--agent", "few", "--baseline", "unseen"], "no split in common"),
+        (["--agent", "few", "--baseline", "unseen"], "played on no split of the others"),
+        (["--agent", "moved"], "moved was played on different data"),
         (["--run", "random"], r"finished in each of .*random: run"),
     ],
 )
@@ -114,6 +140,7 @@ def test_mistakes_are_named(tmp_path, capsys, arguments, text):
     play(tmp_path, "few", 5, tasks=4, splits=SPLITS[:1])
     play(tmp_path, "unseen", 5, splits=SPLITS[1:])
     play(tmp_path, "longer", 5, turns=40)
+    play(tmp_path, "moved", 5, data={"valid_seen": "0123456789abcdef"})
     play(tmp_path / "same", "sft", 5)
     play(tmp_path / "other", "sft", 5, settings=["seed=1", "train.lr=0.5"])
     play(tmp_path / "random", "random", 5, settings=["seed=1"])

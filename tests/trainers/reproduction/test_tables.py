@@ -20,6 +20,7 @@ from hpl_gym.trainers.reproduction.tables import (
     comparisons,
     differences,
     results,
+    show,
     task_types,
 )
 from hpl_gym.trainers.segment import fixed_k
@@ -219,7 +220,13 @@ def test_the_interval_covers_the_truth(count, spread):
     assert covered >= 184
 
 
-@given(st.integers(1, 4), st.integers(1, 30), st.floats(-100, 100))
+def test_one_task_says_nothing_about_others():
+    found = paired_bootstrap(np.full((3, 1), 100.0))
+    assert found.noise
+    assert show(found) == "+100.0 within noise"
+
+
+@given(st.integers(1, 4), st.integers(2, 30), st.floats(-100, 100))
 def test_a_constant_difference_has_no_width(seeds, tasks, value):
     found = paired_bootstrap(np.full((seeds, tasks), value), draws=50)
     assert found.low == pytest.approx(value, abs=1e-9)
