@@ -174,6 +174,23 @@ def check_model(folder: str | Path) -> None:
         )
 
 
+def check_chat_template(folder: str | Path) -> None:
+    """Raise where a model's folder has no chat template; a hub's name is not looked up.
+
+    Raises:
+        ModelFolderError: It has none.
+    """
+    path = Path(folder)
+    places = (path / "chat_template.jinja", path / "chat_templates")
+    config = path / "tokenizer_config.json"
+    held = config.is_file() and '"chat_template"' in config.read_text(encoding="utf-8")
+    if path.is_dir() and not held and not any(one.exists() for one in places):
+        raise ModelFolderError(
+            f"The model in {folder} has no chat template: name an instruction-tuned one, or set "
+            "tokenizer.chat_template in Python and tokenizer.save_pretrained(FOLDER)."
+        )
+
+
 @contextmanager
 def _reading(folder: str | Path) -> Iterator[None]:
     try:
@@ -181,6 +198,11 @@ def _reading(folder: str | Path) -> Iterator[None]:
     except Exception as error:  # libraries raise what they like for broken files
         lines = (str(error).strip() or repr(error)).splitlines()
         reason = " ".join(lines) if lines[0].rstrip().endswith(":") else lines[0]
+        if not Path(folder).exists():
+            raise ModelFolderError(
+                f"There is no folder {folder} in {Path.cwd()}, and no model of that name can be "
+                f"loaded from the hub: {reason}"
+            ) from error
         raise ModelFolderError(f"No model can be loaded from {folder}: {reason}") from error
 
 

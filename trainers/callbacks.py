@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.plan import TERMS, Step
 from hpl_gym.trainers.progress import Bar
 
@@ -29,12 +30,20 @@ class PhaseEnds(TrainerCallback):
         save: Callable[[Path], None],
         phase_end: Callable[[int, Path], None],
     ) -> None:
-        self._ends = {at: step.phase for at, step in enumerate(plan, 1)}
-        last = {phase: at for at, phase in self._ends.items()}
+        last = {step.phase: at for at, step in enumerate(plan, 1)}
         self._ends = {at: phase for phase, at in last.items()}
         self._folder, self._save, self._phase_end = folder, save, phase_end
         # A training that goes on repeats steps, on some machines with other last bits.
         self._kept = {phase for phase in last if (folder / str(phase) / "model").is_dir()}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Refuse to go on where a phase has ended whose policy was not kept."""
+        ended = {phase for at, phase in self._ends.items() if at <= state.global_step}
+        if lost := sorted(ended - self._kept):
+            raise HPLGymError(
+                f"Phase {lost[0]} ended before its policy was to be kept: go on without "
+                "train.phases, or train anew under another --name."
+            )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Save and hand over, where a phase ends."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
 
 from hpl_gym.agents.chat import prompt_identity
 from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.config import Config
-from hpl_gym.trainers.records import finished_manifest
+from hpl_gym.trainers.records import finished_manifest, read_manifest
 
 
 def cloned_policy(config: Config, run: Path) -> Path:
@@ -18,24 +18,40 @@ def cloned_policy(config: Config, run: Path) -> Path:
         StageError: It has not been cloned, or not to the end.
         HPLGymError: It was cloned with another prompt.
     """
-    made = finished_manifest(run / "sft", f"sft --run {run}")
-    refuse_other_prompt(config, run / "sft", made)
-    return run / "sft" / "model"
+    finished_manifest(run / "sft", f"sft --run {run}")
+    model = run / "sft" / "model"
+    refuse_other_prompt(config, model)
+    return model
 
 
-def refuse_other_prompt(config: Config, stage: Path, manifest: dict[str, Any]) -> None:
-    """Refuse a policy that was trained with another prompt.
+def refuse_other_prompt(config: Config, model: Path) -> None:
+    """Refuse a policy that a stage trained with another prompt.
 
     Args:
         config: The run's settings.
-        stage: The folder of the training.
-        manifest: Its manifest.
+        model: The policy's folder, ``STAGE/model`` or ``STAGE/phases/N/model``; of another one
+            nothing is known, and it is not refused.
 
     Raises:
-        HPLGymError: The prompt's text is another one now.
+        HPLGymError: The prompt is another one now.
     """
-    if manifest["config"].get("prompt") != prompt_identity(config.prompt):
+    places = (*model.parents[:1], *model.parents[2:3]) if model.is_dir() else ()
+    stage, then = next(((one, told) for one in places if (told := _prompt_of(one))), (None, ""))
+    if not stage or then == prompt_identity(config.prompt):
+        return
+    if re.fullmatch("[0-9a-f]{16}", then):
         raise HPLGymError(
             f"The policy in {stage} was trained with another text of the prompt than "
-            f"{config.prompt!r} has now: put the old text back, or begin another --run."
+            f"{config.prompt!r} has now: put the old text back, or name its file by prompt=FILE."
         )
+    raise HPLGymError(
+        f"The policy in {stage} was trained with the prompt {then!r}, and {config.prompt!r} is "
+        f"set: add prompt={then}."
+    )
+
+
+def _prompt_of(stage: Path) -> str:
+    """Return what identifies the prompt of a stage that trained a policy, else ""."""
+    if not (stage / "manifest.json").is_file():
+        return ""
+    return str(read_manifest(stage)["config"].get("prompt", ""))

@@ -168,7 +168,8 @@ def refuse_too_long(items: Iterable[Item], model: PreTrainedModel) -> None:
     if positions and longest > positions:
         raise HPLGymError(
             f"The model has {positions} positions, and the longest sequence has {longest} tokens: "
-            f"set max_length={positions} (longer ones are left out), or take another model."
+            f"set sft.max_length, rft.max_length and train.max_length to {positions} (longer ones "
+            "are left out), or take another model."
         )
 
 

@@ -93,6 +93,11 @@ def train(config: Config, run: Path, name: str = "train") -> dict[str, Any]:
     sections = {"seed": config.seed, "train": decisive(settings)}
     stage = open_stage(state, run / name, sections | inputs)
     if stage.finished:
+        if config.train.phases != "drop" and not (stage.folder / "phases").is_dir():
+            raise HPLGymError(
+                f"{stage.folder} was trained without keeping the policies of its phases: train "
+                "anew under another --name with train.phases, or leave it out."
+            )
         return stage.manifest
 
     tokenizer = load_tokenizer(folder)

@@ -67,7 +67,7 @@ class Stage:
             "seconds": 0.0,
         }
         if holds_results(folder):
-            before = _read_manifest(folder)
+            before = read_manifest(folder)
             changed = _differences(before["config"], self.manifest["config"])
             if changed:
                 raise StageError(
@@ -200,7 +200,7 @@ def finished_manifest(folder: Path, command: str) -> dict[str, Any]:
     """
     if not (folder / "manifest.json").is_file():
         raise StageError(f"{folder} does not exist yet: run `hpl {command}` first.")
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     if not manifest["finished"]:
         raise StageError(f"{folder} is not finished: run `hpl {command}` again to complete it.")
     return manifest
@@ -208,7 +208,7 @@ def finished_manifest(folder: Path, command: str) -> dict[str, Any]:
 
 def is_finished(folder: Path) -> bool:
     """Return whether a stage's folder is there and has nothing left to do."""
-    return (folder / "manifest.json").is_file() and bool(_read_manifest(folder)["finished"])
+    return (folder / "manifest.json").is_file() and bool(read_manifest(folder)["finished"])
 
 
 def holds_results(folder: Path) -> bool:
@@ -218,7 +218,12 @@ def holds_results(folder: Path) -> bool:
     return is_finished(folder) or any(one.is_dir() or one.stat().st_size for one in others)
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return a stage's manifest as it is now.
+
+    Raises:
+        StageError: It is missing or damaged.
+    """
     path = folder / "manifest.json"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 import gymnasium
@@ -49,6 +50,19 @@ class EnvConfig(Section):
     def backend(self) -> str:
         """What the environment runs on here, such as ``native`` or ``mariadb 10.11.14``."""
         return _text_env(self._made()).backend
+
+    def origin(self, *splits: str) -> dict[str, Any]:
+        """Return what decides the episodes of splits beside these settings.
+
+        That is the `backend`, and of splits that are read from files a digest of these.
+
+        Raises:
+            HPLGymError: ``id`` or ``kwargs`` are wrong, or a split is not there.
+        """
+        backend = self.backend
+        data = {split: self.make(split)[0].data for split in splits}
+        held = {split: found for split, found in data.items() if found}
+        return {"env_backend": backend} | ({"env_data": held} if held else {})
 
     def make(self, split: str) -> tuple[TextEnv, int]:
         """Return the bare environment, set to `split`, and the turn limit.
@@ -165,11 +179,24 @@ class SftConfig(TuningConfig):
 
     Attributes:
         model: A model folder or hub name, or ``tiny`` to make one from the transcripts.
-        tiny: The made model's size.
+        tiny: The made model's size and learning rates; `lr` and the optimiser's ``args`` are not
+            for it.
     """
 
     model: str = "tiny"
     tiny: TinyConfig = TinyConfig()
+
+    @model_validator(mode="after")
+    def _tiny_has_its_own_optimizer(self) -> SftConfig:
+        given = {name for name in self.args if re.match("optim|adam_|weight_decay", name)}
+        if self.lr != type(self).model_fields["lr"].default:
+            given.add("lr")
+        if self.model == "tiny" and given:
+            raise ValueError(
+                f"{min(given)} has no effect on sft.model=tiny, whose optimizer is set by "
+                "sft.tiny.lr and sft.tiny.muon_lr"
+            )
+        return self
 
 
 class RftConfig(TuningConfig):

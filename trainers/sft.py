@@ -46,7 +46,12 @@ def sft(config: Config, run: Path) -> dict[str, Any]:
         StageError: The expert trajectories are missing or unfinished.
         HPLGymError: No expert trajectory solved its task.
     """
-    finished_manifest(run / "experts", f"experts --run {run}")
+    played = finished_manifest(run / "experts", f"experts --run {run}")["config"]["env"]["id"]
+    if played != config.env.id:
+        raise HPLGymError(
+            f"The expert trajectories in {run / 'experts'} are of {played}, and the run is set to "
+            f"{config.env.id}: begin another --run."
+        )
     source = run / "experts" / "trajectories.jsonl"
     sections = {
         "seed": config.seed,
@@ -110,7 +115,8 @@ def clone(
     if not fitting:
         raise HPLGymError(
             f"All {len(examples)} trajectories are longer than {settings.max_length} tokens, or "
-            "nothing but slips: raise max_length, or lower experts.slips."
+            "nothing but slips: raise sft.max_length (of `hpl rft`, rft.max_length), or lower "
+            "experts.slips."
         )
     rng = random.Random(config.seed)
     plan, optimizer = [], None

@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 import hpl_gym
+from hpl_gym.alfworld.env import ALFWorldEnv
+from hpl_gym.alfworld.generate import generated_tasks
 from hpl_gym.trainers import cluster
 from hpl_gym.trainers.cluster import Cluster
 from hpl_gym.trainers.config import load_config
@@ -19,6 +21,9 @@ from hpl_gym.trainers.records import read_records
 from hpl_gym.trainers.rollout import Simulator
 from hpl_gym.trainers.trajectory import replay
 from tests.command_line import hpl
+from tests.hpl_gym.alfworld.house import write_house
+
+GAME = "train/pick_and_place_simple-Apple-None-Shelf-1/trial_T1"
 
 
 def test_every_stage_leaves_its_files(run):
@@ -178,6 +183,52 @@ def test_scripted_agent_is_evaluated_like_any_other(run, capsys):
     assert "100.0 %" in capsys.readouterr().out
 
 
+def test_results_on_other_games_are_not_mixed(tmp_path, capsys):
+    path = write_house(tmp_path / "json_2.1.1", GAME)
+    games = f"env.kwargs={{games: {tmp_path}}}"
+    played = ("eval", "--run", tmp_path / "run", "--agent", "random", games, "eval.count=1")
+    splits = ("eval.splits=[train]", "experts.split=train")
+    assert hpl(*played, *splits) == 0
+    assert hpl(*played, *splits) == 0
+    path.write_text(path.read_text() + " ")
+    assert hpl(*played, *splits) == 1
+    assert "env_data.train has other contents" in capsys.readouterr().err
+
+
+def test_a_task_of_two_splits_is_played_in_both(tmp_path, monkeypatch):
+    monkeypatch.setattr(ALFWorldEnv, "tasks", lambda *_: generated_tasks("train", "small", 0)[:2])
+    splits = "eval.splits=[valid_seen, valid_unseen]"
+    small = "env.kwargs={games: generated, rooms: small}"
+    assert hpl("eval", "--run", tmp_path, "--agent", "random", splits, small) == 0
+    found = json.loads((tmp_path / "eval/random/result.json").read_text())["splits"]
+    assert {split: one["all"]["episodes"] for split, one in found.items()} == {
+        "valid_seen": 2,
+        "valid_unseen": 2,
+    }
+
+
+def test_a_baseline_leaves_the_settings_open_and_experts_do_not(tmp_path, capsys):
+    small = "env.kwargs={games: generated, rooms: small}"
+    assert hpl("eval", "--run", tmp_path, "--agent", "random", small, "eval.count=1") == 0
+    shop = "env.kwargs={data: generated, products: 600, goals: synthetic}"
+    count = ("experts.count=2", "sft.epochs=7")
+    assert hpl("experts", "--run", tmp_path, "--config", "webshop", shop, *count) == 0
+    kept = (tmp_path / "config.yaml").read_text()
+    assert "HPL/WebShop-v0" in kept
+    assert "epochs: 7" in kept
+    assert hpl("sft", "--run", tmp_path, "--config", "quickstart") == 1
+    assert "are of HPL/WebShop-v0, and the run is set to HPL/ALFWorld-v0" in capsys.readouterr().err
+
+
+def test_a_policy_elsewhere_does_not_pass_for_a_named_one_of_the_run(run, tmp_path, capsys):
+    shutil.copytree(run / "train", tmp_path / "other/mine")
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("eval"))
+    (tmp_path / "run/train").rename(tmp_path / "run/mine")
+    agent = ("--agent", tmp_path / "other/mine/model")
+    assert hpl("eval", "--run", tmp_path / "run", *agent) == 1
+    assert "is not the mine of" in capsys.readouterr().err
+
+
 def test_a_person_sees_every_observation_once(capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("look\n" + "inventory\n" * 29))
     small = "env.kwargs={games: generated, rooms: small}"
@@ -204,6 +255,9 @@ def test_a_person_sees_every_observation_once(capsys, monkeypatch):
         (["eval", "--agent", "ipr"], "run `hpl train --method ipr --run "),
         (["train", "--name", "sft"], "give another --name"),
         (["sft", "sft.epochs=7"], "sft.epochs was"),
+        (["sft", "sft.lr=3.0e-5"], "lr has no effect on sft.model=tiny"),
+        (["sft", "sft.args.weight_decay=1"], "weight_decay has no effect on sft.model=tiny"),
+        (["train", "train.phases=keep"], "without keeping the policies of its phases"),
         (["experts", "--config", "nothing"], "no configuration"),
         (["experts", "experts.split=nowhere"], "nowhere"),
         (["experts", "env.kwargs={rumes: small}"], "rumes"),
@@ -275,10 +329,28 @@ def test_a_policy_is_not_taken_for_one_of_another_prompt(run, tmp_path, capsys):
     folder, prompt = tmp_path / "run", tmp_path / "prompt.md"
     shutil.copytree(run, folder, ignore=shutil.ignore_patterns("explore", "eval"))
     prompt.write_text("Play otherwise.")
-    for command in (("explore",), ("rft",), ("train",), ("eval", "--agent", "sft")):
+    elsewhere = ("eval", "--name", "other", "--agent", run / "train")
+    played = (("eval", "--agent", "sft"), ("play", "--agent", "sft"), elsewhere)
+    for command in (("explore",), ("rft",), ("train",), *played):
         assert hpl(*command, "--run", folder, f"prompt={prompt}") == 1
         error = " ".join(capsys.readouterr().err.split())
-        assert "was trained with another text of the prompt" in error, command
+        assert "was trained with the prompt 'brief'" in error, command
+        assert "add prompt=brief" in error
+    assert hpl("sft", "--run", tmp_path / "new", f"prompt={prompt}") == 1  # nothing to clone
+    shutil.copytree(run / "experts", tmp_path / "new/experts")
+    own = ("--run", tmp_path / "new", "--config", run / "config.yaml", f"prompt={prompt}")
+    assert hpl("sft", *own, "sft.epochs=1") == 0
+    prompt.write_text("Play otherwise still.")
+    assert hpl("explore", *own) == 1
+    assert "another text of the prompt" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_model_without_a_chat_template_is_refused_at_once(run, tmp_path, capsys):
+    bare = ("chat_template.jinja", "tokenizer_config.json")
+    shutil.copytree(run / "sft/model", tmp_path / "bare", ignore=shutil.ignore_patterns(*bare))
+    assert hpl("experts", "--run", tmp_path / "run", f"sft.model={tmp_path}/bare") == 1
+    assert "has no chat template" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_without_a_name_is_refused(capsys):

@@ -27,7 +27,7 @@ def copy(run, tmp_path):
     return folder
 
 
-def interrupt(*_):
+def interrupt(*_, **__):
     raise KeyboardInterrupt
 
 
@@ -159,6 +159,16 @@ def test_the_policy_of_each_phase_is_evaluated(copy):
         assert count
         assert json.loads(result.read_text())["splits"]["valid_seen"]["all"]
         assert (copy / f"train/phases/{phase}/model/config.json").is_file()
+
+
+def test_a_phase_that_ended_unkept_is_not_made_up_for(copy, monkeypatch, capsys):
+    saved = ("train", "--run", copy, "train.save_steps=1")
+    with monkeypatch.context() as patch:
+        patch.setattr("hpl_gym.trainers.fit._save", interrupt)
+        assert hpl(*saved) == 130
+    assert hpl(*saved, "train.phases=keep") == 1
+    assert "Phase 1 ended before its policy was to be kept" in capsys.readouterr().err
+    assert hpl(*saved) == 0
 
 
 def test_the_curriculum_is_drawn_before_training(copy, capsys):

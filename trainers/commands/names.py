@@ -56,7 +56,8 @@ def label_of(run: Path, agent: str) -> str:
     stage = folder.parent if folder.name == "model" else folder
     label = stage.name or agent
     own = (run / label).resolve()
-    if label in (*STAGES, *method_names()) and agent != label and stage.resolve() != own:
+    taken = own.exists() or label in (*STAGES, *method_names())
+    if taken and agent != label and stage.resolve() != own:
         raise HPLGymError(f"{agent} is not the {label} of {run}: give its result another --name.")
     return label
 

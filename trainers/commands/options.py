@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hpl_gym.agents.language_model import check_model
+from hpl_gym.agents.language_model import check_chat_template, check_model
 from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.config import Config, load_config, save_config
 from hpl_gym.trainers.records import holds_results
@@ -38,7 +38,8 @@ ConfigOption = Annotated[
         "--config",
         help="A YAML file, or a shipped one: quickstart, real, webshop, intercode-sql, paper, "
         "paper-webshop, paper-intercode-sql. "
-        "Default: the run's own, else quickstart.",
+        "Default: the run's own, else quickstart. For the first command of a run; later ones "
+        "take what it kept in config.yaml.",
     ),
 ]
 RayOption = Annotated[
@@ -67,12 +68,12 @@ def settings_of(
     own = run / "config.yaml"
     source = config or (own if own.is_file() else "quickstart")
     loaded = load_config(source, overrides)
-    stages = [*run.glob("*/manifest.json"), *run.glob("eval/*/manifest.json")]
-    begun = own.is_file() and any(holds_results(one.parent) for one in stages)
+    begun = own.is_file() and any(holds_results(one.parent) for one in run.glob("*/manifest.json"))
     if keep and not begun:
         check_splits(loaded)
         if loaded.sft.model != "tiny":
             check_model(loaded.sft.model)
+            check_chat_template(loaded.sft.model)
         save_config(loaded, own)
     return loaded
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -34,11 +35,13 @@ def play(
     """
     import asyncio
 
+    from hpl_gym.trainers.cloned import refuse_other_prompt
     from hpl_gym.trainers.evaluate import make_agent
     from hpl_gym.trainers.rollout import Simulator
 
     who = agent_of(run, agent, ("human", *PLAYERS))
     settings = settings_of(run, config, overrides, keep=False)
+    refuse_other_prompt(settings, Path(who))
     with Simulator(*settings.env.make(split or settings.eval.splits[0])) as simulator:
         state = simulator.start(task)
         player = make_agent(settings, who, simulator, temperature=0.0)

@@ -159,6 +159,8 @@ def _show_finished(title: str, manifest: dict[str, Any]) -> None:
 def _readable(manifest: dict[str, Any]) -> dict[str, Any]:
     """Return a training's results with its metrics in few words."""
     shown = {name: value for name, value in manifest.items() if name not in {"first", "last"}}
+    if isinstance(manifest.get("steps"), list) and len(list(filter(None, manifest["steps"]))) == 1:
+        shown["steps"] = sum(manifest["steps"])
     first, last = manifest.get("first", {}), manifest.get("last", {})
     for term in ("bc", *LEVELS):
         if f"{term}/loss" in first and f"{term}/loss" in last:
