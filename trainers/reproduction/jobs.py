@@ -189,7 +189,9 @@ def make_jobs(preset: Preset, run: Run, policies: Sequence[str]) -> list[Job]:
     ) -> None:
         values = {part: decisive(one) if isinstance(one, Section) else one for part, one in config}
         parts = _parts(stage, values)
-        world = {"version", "backend", "data", *parts, *(("model",) if stage == "sft" else ())}
+        splits = values["eval"]["splits"] if stage == "eval" else [values["experts"]["split"]]
+        data = {one: held for one, held in run.world.get("data", {}).items() if one in splits}
+        world = {"version", "backend", *parts, *(("model",) if stage == "sft" else ())}
         key = _digest(
             {
                 "stage": stage,
@@ -198,6 +200,7 @@ def make_jobs(preset: Preset, run: Run, policies: Sequence[str]) -> list[Job]:
                 "name": name,
             }
             | {what: held for what, held in run.world.items() if what in world}
+            | ({"data": data} if data else {})
         )
         made[name] = Job(
             f"{run.experiment} {run.seed} {name}",

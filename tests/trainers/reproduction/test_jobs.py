@@ -27,6 +27,7 @@ from hpl_gym.trainers.reproduction.jobs import (
 from hpl_gym.trainers.reproduction.presets import MAIN, RESULTS, load_preset
 from hpl_gym.trainers.reproduction.scheduler import COST, Ledger, run_jobs
 from tests.command_line import hpl
+from tests.hpl_gym.alfworld.house import write_house
 
 MINI = load_preset("mini")
 
@@ -149,6 +150,20 @@ def test_what_files_hold_decides(tmp_path):
     assert experts[0][0] == experts[1][0]  # scripted, they read no prompt
     assert all(first[0] != second[0] for first, second in others)
     assert all(first[1] != second[1] for first, second in (experts, *others))
+
+
+def test_what_games_hold_decides_for_the_split_that_is_played(tmp_path):
+    split = "train/pick_and_place_simple-Apple-None-Shelf-1/trial_T1"
+    games, found = tmp_path / "json_2.1.1", []
+    write_house(games, split)
+    seen = write_house(games, split.replace("train", "valid_seen"))
+    for _ in range(2):
+        own = [f"env.kwargs={{games: {tmp_path}}}"]
+        (run,) = make_runs(MINI, tmp_path, ["alfworld-real"], [0], own)
+        found.append({job.stage: job.key for job in make_jobs(MINI, run, ["sft"])})
+        seen.write_text(seen.read_text() + " ")
+    before, after = found
+    assert [stage for stage in before if before[stage] != after[stage]] == ["eval"]
 
 
 def test_settings_that_differ_have_different_folders(tmp_path):
