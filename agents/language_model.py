@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -181,10 +182,13 @@ def check_chat_template(folder: str | Path) -> None:
         ModelFolderError: It has none.
     """
     path = Path(folder)
-    places = (path / "chat_template.jinja", path / "chat_templates")
-    config = path / "tokenizer_config.json"
-    held = config.is_file() and '"chat_template"' in config.read_text(encoding="utf-8")
-    if path.is_dir() and not held and not any(one.exists() for one in places):
+    places = (path / "chat_template.jinja", path / "additional_chat_templates")
+    try:
+        config = json.loads((path / "tokenizer_config.json").read_bytes())
+    except (OSError, ValueError):
+        config = {}
+    held = bool(config.get("chat_template")) or any(one.exists() for one in places)
+    if path.is_dir() and not held:
         raise ModelFolderError(
             f"The model in {folder} has no chat template: name an instruction-tuned one, or set "
             "tokenizer.chat_template in Python and tokenizer.save_pretrained(FOLDER)."

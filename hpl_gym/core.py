@@ -270,7 +270,7 @@ class TextEnv(gymnasium.Env[str, str]):
         return "native"
 
     @property
-    def data(self) -> str:
+    def data_digest(self) -> str:
         """A digest of the files that hold the tasks of the split; "" where tasks are generated."""
         return ""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from hpl_gym.agents.chat import prompt_identity
 from hpl_gym.core import HPLGymError
 from hpl_gym.trainers.config import Config
-from hpl_gym.trainers.records import finished_manifest, read_manifest
+from hpl_gym.trainers.records import StageError, finished_manifest, read_manifest
 
 
 def cloned_policy(config: Config, run: Path) -> Path:
@@ -35,9 +35,13 @@ def refuse_other_prompt(config: Config, model: Path) -> None:
     Raises:
         HPLGymError: The prompt is another one now.
     """
-    places = (*model.parents[:1], *model.parents[2:3]) if model.is_dir() else ()
-    stage, then = next(((one, told) for one in places if (told := _prompt_of(one))), (None, ""))
-    if not stage or then == prompt_identity(config.prompt):
+    if not model.is_dir():
+        return
+    model = model.resolve()
+    in_phase = len(model.parents) > 2 and model.parents[1].name == "phases"
+    stage = model.parents[2] if in_phase else model.parent
+    then = _prompt_of(stage)
+    if then in ("", prompt_identity(config.prompt)):
         return
     if re.fullmatch("[0-9a-f]{16}", then):
         raise HPLGymError(
@@ -51,7 +55,9 @@ def refuse_other_prompt(config: Config, model: Path) -> None:
 
 
 def _prompt_of(stage: Path) -> str:
-    """Return what identifies the prompt of a stage that trained a policy, else ""."""
-    if not (stage / "manifest.json").is_file():
+    """Return what identifies the prompt of a stage that trained a policy; "" elsewhere."""
+    try:
+        config = read_manifest(stage)["config"]
+    except StageError:
         return ""
-    return str(read_manifest(stage)["config"].get("prompt", ""))
+    return str(config.get("prompt", "")) if isinstance(config, dict) else ""

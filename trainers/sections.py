@@ -60,7 +60,7 @@ class EnvConfig(Section):
             HPLGymError: ``id`` or ``kwargs`` are wrong, or a split is not there.
         """
         backend = self.backend
-        data = {split: self.make(split)[0].data for split in splits}
+        data = {split: self.make(split)[0].data_digest for split in splits}
         held = {split: found for split, found in data.items() if found}
         return {"env_backend": backend} | ({"env_data": held} if held else {})
 

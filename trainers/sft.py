@@ -46,7 +46,8 @@ def sft(config: Config, run: Path) -> dict[str, Any]:
         StageError: The expert trajectories are missing or unfinished.
         HPLGymError: No expert trajectory solved its task.
     """
-    played = finished_manifest(run / "experts", f"experts --run {run}")["config"]["env"]["id"]
+    made = finished_manifest(run / "experts", f"experts --run {run}")["config"]
+    played = made.get("env", {}).get("id", config.env.id)
     if played != config.env.id:
         raise HPLGymError(
             f"The expert trajectories in {run / 'experts'} are of {played}, and the run is set to "

@@ -121,7 +121,7 @@ class ALFWorldEnv(TextEnv):
         return self.engine_name
 
     @property
-    def data(self) -> str:
+    def data_digest(self) -> str:
         """A digest of the split's game files; "" where games are generated."""
         return files_digest(self._tasks_root, self.split) if self._tasks_root else ""
 

@@ -161,7 +161,7 @@ class InterCodeSQLEnv(TextEnv):
         return self.server.name
 
     @property
-    def data(self) -> str:
+    def data_digest(self) -> str:
         """A digest of databases, questions and index lists; "" where they are generated."""
         if self.questions.name.startswith("generated-"):
             return ""

@@ -98,7 +98,7 @@ class WebShopEnv(TextEnv):
         self._goal: Goal | None = None
 
     @property
-    def data(self) -> str:
+    def data_digest(self) -> str:
         """The catalogue's digest; "" where it is generated."""
         return "" if self._generated else self.catalog.digest
 

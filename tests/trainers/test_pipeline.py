@@ -220,6 +220,15 @@ def test_a_baseline_leaves_the_settings_open_and_experts_do_not(tmp_path, capsys
     assert "are of HPL/WebShop-v0, and the run is set to HPL/ALFWorld-v0" in capsys.readouterr().err
 
 
+def test_what_overrides_an_evaluation_holds_for_it_alone(tmp_path):
+    small = "env.kwargs={games: generated, rooms: small}"
+    command = ("eval", "--run", tmp_path, "--agent", "random")
+    assert hpl(*command, small, "eval.count=1") == 0
+    kept = (tmp_path / "config.yaml").read_text()
+    assert hpl(*command, "--name", "longer", "env.max_turns=40") == 0
+    assert (tmp_path / "config.yaml").read_text() == kept
+
+
 def test_a_policy_elsewhere_does_not_pass_for_a_named_one_of_the_run(run, tmp_path, capsys):
     shutil.copytree(run / "train", tmp_path / "other/mine")
     shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("eval"))
@@ -336,6 +345,13 @@ def test_a_policy_is_not_taken_for_one_of_another_prompt(run, tmp_path, capsys):
         error = " ".join(capsys.readouterr().err.split())
         assert "was trained with the prompt 'brief'" in error, command
         assert "add prompt=brief" in error
+    (tmp_path / "best").symlink_to(run / "train/model")
+    assert hpl("play", "--agent", tmp_path / "best", f"prompt={prompt}") == 1
+    assert "was trained with the prompt 'brief'" in " ".join(capsys.readouterr().err.split())
+    shutil.copytree(run / "train/model", tmp_path / "mine/model")
+    (tmp_path / "mine/manifest.json").write_text('{"finished": true, "config": "model.yaml"}')
+    small = ("env.kwargs={games: generated, rooms: small}", "env.max_turns=1")
+    assert hpl("play", "--agent", tmp_path / "mine/model", f"prompt={prompt}", *small) == 0
     assert hpl("sft", "--run", tmp_path / "new", f"prompt={prompt}") == 1  # nothing to clone
     shutil.copytree(run / "experts", tmp_path / "new/experts")
     own = ("--run", tmp_path / "new", "--config", run / "config.yaml", f"prompt={prompt}")

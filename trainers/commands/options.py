@@ -68,7 +68,9 @@ def settings_of(
     own = run / "config.yaml"
     source = config or (own if own.is_file() else "quickstart")
     loaded = load_config(source, overrides)
-    begun = own.is_file() and any(holds_results(one.parent) for one in run.glob("*/manifest.json"))
+    # A baseline's evaluation does not keep `--config` from beginning the run anew.
+    stages = [*run.glob("*/manifest.json"), *([] if config else run.glob("eval/*/manifest.json"))]
+    begun = own.is_file() and any(holds_results(one.parent) for one in stages)
     if keep and not begun:
         check_splits(loaded)
         if loaded.sft.model != "tiny":

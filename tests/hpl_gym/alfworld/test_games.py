@@ -93,12 +93,12 @@ def test_an_unknown_task_id_is_no_task(tmp_path: Path, task_id: str) -> None:
 
 def test_what_the_files_hold_is_told_by_a_digest(tmp_path: Path) -> None:
     path = write_house(tmp_path / "json_2.1.1", f"train/{PLAYABLE}")
-    first = ALFWorldEnv(games=tmp_path).data
+    first = ALFWorldEnv(games=tmp_path).data_digest
     assert len(first) == 16
-    assert ALFWorldEnv(games=tmp_path).data == first
+    assert ALFWorldEnv(games=tmp_path).data_digest == first
     path.write_text(path.read_text() + " ")
-    assert ALFWorldEnv(games=tmp_path).data != first
-    assert ALFWorldEnv(games="generated").data == ""
+    assert ALFWorldEnv(games=tmp_path).data_digest != first
+    assert ALFWorldEnv(games="generated").data_digest == ""
 
 
 def test_a_folder_without_games_is_said_to_be_one(tmp_path: Path) -> None:
