@@ -99,7 +99,7 @@ def test_several_runs_are_seeds(tmp_path):
     assert found["baseline"] == "random"
 
 
-def test_seeds_that_differ_in_more_are_not_averaged(tmp_path):
+def test_seeds_that_differ_in_more_are_not_averaged(tmp_path, capsys):
     runs = [tmp_path / "one", tmp_path / "two"]
     for seed, run in enumerate(runs):
         settings = [f"seed={seed}", f"eval.concurrency={seed + 1}"]
@@ -119,6 +119,10 @@ def test_seeds_that_differ_in_more_are_not_averaged(tmp_path):
         "of train)"
     ) in (runs[0] / "report/report.md").read_text()
     assert hpl(*command, "--baseline", "train") == 1
+    with (runs[1] / "eval/rough/episodes.jsonl").open("a") as file:
+        file.write("torn\n")
+    assert hpl(*command) == 1
+    assert "is not a record" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
