@@ -1,7 +1,7 @@
-"""From conversations to token ids: exact, stable under extension, with the agent's tokens marked.
+"""From conversations to token ids: stable under extension, with the agent's tokens marked.
 
 A chat template is applied piece by piece: what comes before the first reply, each reply, and what
-stands between two replies are tokenized on their own and joined. So a longer conversation always
+stands between two replies are tokenized each for itself and joined. So a longer conversation always
 begins with the very tokens of a shorter one, whatever the tokenizer would merge across the seam,
 and tokens that a model sampled are kept as they were.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from hpl_gym.wrappers.transcript import Conversation
 
 _SHIPPED = Path(__file__).parent / "prompts"
 # Templates that show the date would give other contexts every day.
-_NO_TODAY = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
+_NO_TODAY = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}\n"
 _SYSTEM, _FIRST, _REPLY, _OBSERVATION = "@system@", "@first@", "@reply@", "@observation@"
 
 
@@ -48,7 +49,8 @@ class ChatEncoder:
 
     Args:
         tokenizer: A `transformers` tokenizer with a chat template.
-        prompt: The system prompt. Templates without a system role get it in the first user message.
+        prompt: The system prompt. Templates without a system role, or that move it as a chat goes
+            on, get it in the first user message.
 
     Raises:
         ChatTemplateError: The template is missing or does not only append.
@@ -62,8 +64,11 @@ class ChatEncoder:
                 "The tokenizer has no chat template: use an instruction-tuned model, or set "
                 "tokenizer.chat_template."
             )
+        added = tokenizer.added_tokens_decoder.items()
+        # Many an end of a turn is special without being named.
+        self._special = {*tokenizer.all_special_ids, *(id_ for id_, one in added if one.special)}
         self._pieces()
-        self._tokens = lru_cache(maxsize=65_536)(self._tokenize)
+        self._tokens = lru_cache(maxsize=65_536)(self._tokens_after_end)
 
     def encode(self, conversation: Conversation, *, ask: bool) -> Encoded:
         """Encode `conversation`.
@@ -73,12 +78,12 @@ class ChatEncoder:
             ask: True ends with the header of the agent's next reply, for generation; False ends
                 after the last reply, for training.
         """
-        ids = list(self._tokens(self._opening(conversation.observation)))
+        ids = self._tokenize(self._head.replace(_FIRST, conversation.observation))
         flags = [False] * len(ids)
         bounds = [len(ids)]
         last = len(conversation.turns) - 1
         for index, turn in enumerate(conversation.turns):
-            reply = turn.token_ids or (*self._tokens(turn.reply), *self._end)
+            reply = turn.token_ids or (*self._tokens(self._reply(turn.reply)), *self._end)
             ids += reply
             flags += [True] * len(reply)
             bounds.append(len(ids))
@@ -99,22 +104,29 @@ class ChatEncoder:
         return self._end[0]
 
     def decode(self, ids: tuple[int, ...]) -> str:
-        """Return the text of a reply's tokens, without special tokens."""
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+        """Return the text of a reply's tokens, up to the first special one."""
+        said = list(takewhile(lambda one: one not in self._special, ids))
+        return str(self.tokenizer.decode(said, clean_up_tokenization_spaces=False)).strip()
 
-    def _tokenize(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+    def _tokenize(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _opening(self, observation: str) -> str:
-        return self._head.replace(_FIRST, observation)
+    def _tokens_after_end(self, text: str) -> tuple[int, ...]:
+        """Tokenize a text that does not begin a chat, where many tokenizers would add a space."""
+        ids = self._tokenize(self._end_text + text)
+        return tuple(ids[ids.index(self.end_id) + 1 :])
 
-    def _render(self, messages: list[dict[str, str]], ask: bool) -> str:
+    def _reply(self, text: str) -> str:
+        lead, trail = self._around
+        return lead + text + trail
+
+    def _render(self, messages: list[dict[str, str]]) -> str:
         return str(
             self.tokenizer.apply_chat_template(
                 messages,
                 chat_template=_NO_TODAY + self.tokenizer.get_chat_template(),
                 tokenize=False,
-                add_generation_prompt=ask,
+                add_generation_prompt=True,
             )
         )
 
@@ -122,37 +134,41 @@ class ChatEncoder:
         """Find the template's constant parts with marker texts, and check that they compose."""
         system = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _FIRST}]
         merged = [{"role": "user", "content": f"{_SYSTEM}\n\n{_FIRST}"}]
+        try:
+            self._compose(system)
+        except ChatTemplateError:
+            self._compose(merged)
+
+    def _compose(self, opening: list[dict[str, str]]) -> None:
         exchange = [
             {"role": "assistant", "content": _REPLY},
             {"role": "user", "content": _OBSERVATION},
         ]
         try:
-            opening, head = system, self._render(system, True)
-        except Exception:  # templates raise errors of jinja's for roles that they do not know
-            try:
-                opening, head = merged, self._render(merged, True)
-            except Exception as error:
-                raise ChatTemplateError(
-                    f"The tokenizer's chat template does not work: {error}"
-                ) from error
-        once = self._render(opening + exchange, True)
-        twice = self._render(opening + exchange + exchange, True)
+            head, once, twice = (self._render(opening + turns * exchange) for turns in range(3))
+        except Exception as error:  # templates raise errors of jinja's for roles they do not know
+            raise ChatTemplateError(
+                f"The tokenizer's chat template does not work: {error}"
+            ) from error
         before, found, rest = once.partition(_REPLY)
-        end_and_user, _, tail = rest.partition(_OBSERVATION)
-        composed = head + 2 * (_REPLY + end_and_user + _OBSERVATION + tail)
-        if not found or before != head or composed != twice or _SYSTEM not in head:
+        after, _, tail = rest.partition(_OBSERVATION)
+        # Spaces around a reply are the model's to say.
+        lead, end_and_user = before.removeprefix(head), after.lstrip()
+        composed = head + 2 * (lead + _REPLY + after + _OBSERVATION + tail)
+        if not found or lead.strip() or composed != twice or _SYSTEM not in head:
             raise ChatTemplateError(
                 "The tokenizer's chat template changes earlier messages as a chat goes on, so "
                 "contexts cannot be shared; set a template that only appends."
             )
         ends = self._tokenize(end_and_user)[:1]
         end_text = "".join(self.tokenizer.convert_ids_to_tokens(ends))
-        if not end_and_user.startswith(end_text) or not {*ends} & {*self.tokenizer.all_special_ids}:
+        if not end_and_user.startswith(end_text) or not self._special.intersection(ends):
             raise ChatTemplateError(
                 "The tokenizer's chat template does not end replies with a special token; "
                 "set a template that does."
             )
-        self._end = ends
+        self._end, self._end_text = tuple(ends), end_text
+        self._around = lead, after.removesuffix(end_and_user)
         self._head = head.replace(_SYSTEM, self.prompt)
         self._between = (end_and_user.removeprefix(end_text), tail)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,9 @@ class LanguageModelAgent:
         max_new_tokens: Longest reply.
         max_context: Longest context in tokens; a conversation that outgrows it gets an empty reply,
             which costs a turn.
+
+    Raises:
+        HPLGymError: A number is out of its range.
     """
 
     def __init__(
@@ -48,6 +52,11 @@ class LanguageModelAgent:
         max_new_tokens: int = 96,
         max_context: int = _MAX_CONTEXT,
     ) -> None:
+        if not 0 <= temperature < math.inf or max_new_tokens < 1:
+            raise HPLGymError(
+                f"A temperature of {temperature} with max_new_tokens={max_new_tokens} cannot be "
+                "played: take a temperature from 0 and at least one token."
+            )
         self.backend = backend
         self.encoder = encoder
         self.temperature = temperature
@@ -65,9 +74,19 @@ class LanguageModelAgent:
         )
 
     async def act(self, conversation: Conversation, seed: int = 0) -> Reply:
-        """Return the model's reply; see `hpl_gym.agents.agent.Agent.act`."""
+        """Return the model's reply; see `hpl_gym.agents.agent.Agent.act`.
+
+        Raises:
+            HPLGymError: There is no room for the prompt and the first observation.
+        """
         context = self.encoder.encode(conversation, ask=True)
         if len(context.ids) > self.max_context:
+            if not conversation.turns:
+                raise HPLGymError(
+                    f"Prompt and first observation have {len(context.ids)} tokens, and there is "
+                    f"room for {self.max_context}: take a shorter prompt (prompt=brief), a smaller "
+                    "max_new_tokens, or a model with more positions."
+                )
             return Reply("")
         request = Request(
             context.ids,
@@ -114,10 +133,9 @@ def load_model(
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
+    dtype = dtype or (torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16)
     with _reading(folder):
-        model = AutoModelForCausalLM.from_pretrained(
-            str(folder), dtype=dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
-        )
+        model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype)
     return model.to(device), tokenizer
 
 
@@ -236,31 +254,32 @@ def load_agent(
         HPLGymError: The model has no room for more than a reply.
         MissingExtraError: The backend is not installed.
     """
+    tokenizer, max_context = load_tokenizer(folder), longest_context(folder, max_new_tokens)
     running: Backend
     if backend == "transformers":
         from hpl_gym.agents.backends.transformers import TransformersBackend
 
-        model, tokenizer = load_model(folder, device)
-        # In double precision, a reply does not depend on what else is in its batch.
-        running = TransformersBackend(model.double() if device == "cpu" else model)
+        model, _ = load_model(folder, device)
+        if model.device.type == "cpu":
+            # In double precision, a reply does not depend on what else is in its batch.
+            model.set_experts_implementation("eager")  # the grouped one is for single precision
+            model = model.double()
+        running = TransformersBackend(model)
     elif backend == "vllm":
         from hpl_gym.agents.backends.vllm import VLLMBackend
 
-        tokenizer, running = load_tokenizer(folder), VLLMBackend(str(folder))
+        running = VLLMBackend(str(folder), max_model_len=max_context + max_new_tokens)
     else:
         from hpl_gym.agents.backends.openai import OpenAIBackend
 
         # The server batches them; a batch's last reply may take a while.
-        tokenizer, running = (
-            load_tokenizer(folder),
-            OpenAIBackend(str(folder), concurrency=512, timeout=600.0),
-        )
+        running = OpenAIBackend(str(folder), concurrency=512, timeout=600.0)
     return LanguageModelAgent(
         running,
         ChatEncoder(tokenizer, load_prompt(prompt)),
         temperature=temperature,
         max_new_tokens=max_new_tokens,
-        max_context=longest_context(folder, max_new_tokens),
+        max_context=max_context,
     )
 
 

@@ -127,7 +127,7 @@ class Recording:
     """
 
     env: str
-    layers: tuple[Fields, ...]
+    layers: Fields
     seed: int
     options: Fields
     first: bytes
@@ -145,7 +145,7 @@ class WrappedSnapshot:
     Attributes:
         stack: The wrappers' classes, outermost first.
         base: The unwrapped environment's snapshot, or how to get there by replay.
-        layers: Each wrapper's fields.
+        layers: The wrappers' fields, together, so that what they share stays shared.
         terminated: Whether the episode has ended.
         truncated: Whether it was cut off, by a turn limit for instance.
         observation: The observation last returned.
@@ -155,7 +155,7 @@ class WrappedSnapshot:
 
     stack: tuple[str, ...]
     base: Snapshot | Recording
-    layers: tuple[Fields, ...]
+    layers: Fields
     terminated: bool
     truncated: bool
     observation: Fields = field(compare=False, repr=False)
@@ -224,11 +224,13 @@ class SnapshotWrapper(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorAr
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Take a step."""
-        played = pickle.dumps(action) if self._recording else b""
+        recording, self._recording = self._recording, None  # a step that raises ends it
+        played = pickle.dumps(action) if recording else b""
         observation, reward, terminated, truncated, info = super().step(action)
-        if self._recording:
+        if recording:
             outcome = pickle.dumps((observation, reward, terminated, truncated))
             self._steps.append((played, outcome))
+            self._recording = recording
         self._shown = observation, dict(info), terminated, truncated
         return observation, reward, terminated, truncated, info
 
@@ -236,11 +238,12 @@ class SnapshotWrapper(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorAr
         """Return the state of the episode and of all wrappers.
 
         Raises:
-            gymnasium.error.ResetNeeded: No episode was started.
+            gymnasium.error.ResetNeeded: No episode was started, or one that is restored by replay
+                had an exception.
             SnapshotStackError: A wrapper or `info` holds what cannot be pickled.
         """
-        if self._shown is None:
-            raise gymnasium.error.ResetNeeded("There is no episode yet: call reset() first.")
+        if self._shown is None or (self._replays and not self._recording):
+            raise gymnasium.error.ResetNeeded("There is no episode to save: call reset() first.")
         observation, info, terminated, truncated = self._shown
         base: Snapshot | Recording
         if self._recording:
@@ -301,18 +304,23 @@ class SnapshotWrapper(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorAr
         assert isinstance(env, TextEnv)
         return env
 
-    def _save(self) -> tuple[Fields, ...]:
-        return tuple(
-            Fields.hold(type(layer).__name__, sorted(_state(layer).items(), key=itemgetter(0)))
-            for layer in self._layers
-        )
+    def _save(self) -> Fields:
+        fields = [
+            (f"{place}.{type(layer).__name__}.{name}", value)
+            for place, layer in enumerate(self._layers)
+            for name, value in sorted(_state(layer).items(), key=itemgetter(0))
+        ]
+        return Fields.hold("A wrapper", fields)
 
-    def _load(self, layers: tuple[Fields, ...]) -> None:
-        for layer, fields in zip(self._layers, layers, strict=True):
-            values = fields.copy()
-            for name in _state(layer).keys() - values.keys():
+    def _load(self, layers: Fields) -> None:
+        values: list[dict[str, Any]] = [{} for _ in self._layers]
+        for field_, value in layers.copy().items():
+            place, _, name = field_.split(".", 2)
+            values[int(place)][name] = value
+        for layer, own in zip(self._layers, values, strict=True):
+            for name in _state(layer).keys() - own.keys():
                 delattr(layer, name)
-            vars(layer).update(values)
+            vars(layer).update(own)
 
     def _replay(self, recording: Recording) -> None:
         if recording.env != str(self.unwrapped):

@@ -152,7 +152,7 @@ class Server:
             used = response.usage or CompletionUsage(
                 prompt_tokens=0, completion_tokens=0, total_tokens=0
             )
-            tokens_in, tokens_out = used.prompt_tokens, used.completion_tokens
+            tokens_in, tokens_out = used.prompt_tokens or 0, used.completion_tokens or 0
             kept = used.prompt_tokens_details and used.prompt_tokens_details.cached_tokens
         # The package does not check what it parses: an answer may be text, or lack fields.
         except (OpenAIError, ValueError, AttributeError, LookupError, TypeError) as error:

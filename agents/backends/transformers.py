@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import inspect
 import time
 from dataclasses import dataclass
 from itertools import chain, pairwise
@@ -58,8 +59,9 @@ class TransformersBackend:
         usage: What was done so far.
 
     Raises:
-        HPLGymError: The model has a layer without full attention, or rotary positions that change
-            with the length of the context.
+        HPLGymError: The model has a layer without full attention, rotary positions that change with
+            the length of the context, no positions that can be given (ALiBi), or keys and values of
+            different widths.
     """
 
     def __init__(
@@ -75,6 +77,12 @@ class TransformersBackend:
             raise HPLGymError(
                 f"{type(model).__name__} turns its positions by the length of the longest context "
                 "(dynamic or longrope), so contexts cannot share a beginning: use backend=vllm."
+            )
+        has_positions = "position_ids" in inspect.signature(model.forward).parameters
+        if not has_positions or vars(model.config).get("alibi"):
+            raise HPLGymError(
+                f"{type(model).__name__} cannot be told the positions of its tokens, so contexts "
+                "of different lengths cannot be batched: use backend=vllm."
             )
         self.model = model.eval()
         self.max_batch = max_batch
@@ -264,6 +272,11 @@ class TransformersBackend:
         token = torch.zeros(1, 1, dtype=torch.long, device=self.model.device)
         cache = DynamicCache()
         self.model(input_ids=token, **cached(self.model, cache))
+        if any(layer.keys.shape != layer.values.shape for layer in cache.layers):
+            raise HPLGymError(
+                f"{type(self.model).__name__} has keys and values of different widths, which the "
+                "transformers backend cannot keep: use backend=vllm."
+            )
         states = torch.stack(
             [torch.stack([layer.keys[0], layer.values[0]]) for layer in cache.layers]
         )

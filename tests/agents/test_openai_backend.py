@@ -155,12 +155,12 @@ def test_seeds_fit_into_32_bits(serve):
 
 def test_usage_is_counted_and_may_be_missing(serve):
     cached = {**USAGE, "prompt_tokens_details": {"cached_tokens": 32}}
-    answers = iter([chat("a"), chat("b", cached), chat(None, None)])
+    answers = iter([chat("a"), chat("b", cached), chat(None, None), chat("", {})])
     client = ChatClient("teacher", base_url=serve(lambda _: (200, {}, next(answers))).url)
-    texts = [ask(client)[0].text for _ in range(3)]
-    assert texts == ["a", "b", ""]
+    texts = [ask(client)[0].text for _ in range(4)]
+    assert texts == ["a", "b", "", ""]
     usage = client.usage
-    assert (usage.calls, usage.tokens_in, usage.tokens_out) == (3, 80, 6)
+    assert (usage.calls, usage.tokens_in, usage.tokens_out) == (4, 80, 6)
     assert usage.tokens_computed == 40 + 8
     assert 0 < usage.seconds < 3
 

@@ -9,12 +9,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import (
+    DeepseekV2Config,
+    DeepseekV2ForCausalLM,
+    FalconConfig,
+    FalconForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    MptConfig,
+    MptForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
 )
 
 from hpl_gym.agents.backends.drafts import Drafts
@@ -316,6 +324,60 @@ def test_positions_that_change_with_the_length_are_refused(kind):
         TransformersBackend(LlamaForCausalLM(config))
 
 
+def test_models_without_given_positions_are_refused():
+    sizes = {"vocab_size": 99, "n_layers": 2, "n_heads": 2}
+    with pytest.raises(HPLGymError, match=r"Mpt.* positions of its tokens"):
+        TransformersBackend(MptForCausalLM(MptConfig(d_model=16, max_seq_len=64, **sizes)))
+    config = FalconConfig(
+        vocab_size=99, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, alibi=True
+    )
+    with pytest.raises(HPLGymError, match=r"Falcon.* positions of its tokens"):
+        TransformersBackend(FalconForCausalLM(config))
+
+
+SMALL = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+}
+
+
+def test_keys_and_values_of_different_widths_are_refused():
+    config = DeepseekV2Config(
+        vocab_size=99,
+        moe_intermediate_size=16,
+        n_routed_experts=4,
+        num_experts_per_tok=2,
+        kv_lora_rank=8,
+        q_lora_rank=8,
+        qk_rope_head_dim=4,
+        qk_nope_head_dim=8,
+        v_head_dim=8,
+        **SMALL,
+    )
+    with pytest.raises(HPLGymError, match="different widths"):
+        TransformersBackend(DeepseekV2ForCausalLM(config))
+
+
+def test_a_mixture_of_experts_plays_in_double_precision(tmp_path):
+    config = Qwen3MoeConfig(
+        vocab_size=len(tokenizer()),
+        moe_intermediate_size=16,
+        num_experts=4,
+        num_experts_per_tok=2,
+        head_dim=8,
+        max_position_embeddings=512,
+        **SMALL,
+    )
+    Qwen3MoeForCausalLM(config).save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    agent = load_agent(tmp_path, prompt="brief", max_new_tokens=8, device="cpu:0")
+    assert agent.backend.model.dtype == torch.float64
+    assert len(asyncio.run(agent.act(conversation())).token_ids) > 0
+
+
 def test_no_position_beyond_a_models_last_is_asked_for(monkeypatch):
     torch.manual_seed(0)
     config = GPT2Config(vocab_size=len(tokenizer()), n_positions=60, n_embd=16, n_layer=2, n_head=2)
@@ -365,6 +427,11 @@ def test_a_context_ends_where_the_models_positions_do(tmp_path):
     assert load_agent(tmp_path, max_new_tokens=50).max_context == 150
     with pytest.raises(HPLGymError, match="200 positions"):
         load_agent(tmp_path, max_new_tokens=200)
+    with pytest.raises(HPLGymError, match=r"room for 150: .*prompt=brief"):
+        asyncio.run(load_agent(tmp_path, max_new_tokens=50).act(conversation()))
+    for wrong in ({"temperature": -1.0}, {"temperature": float("nan")}, {"max_new_tokens": 0}):
+        with pytest.raises(HPLGymError, match="cannot be played"):
+            load_agent(tmp_path, **wrong)
 
 
 def test_positions_by_another_name_count(tmp_path):

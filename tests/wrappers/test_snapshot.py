@@ -270,6 +270,49 @@ def test_whatever_pickling_raises_is_a_named_error():
         SnapshotWrapper(make(), replay=True).reset(options=HARD | {"odd": Odd()})
 
 
+@pytest.mark.parametrize("replay", [False, True])
+def test_wrappers_that_share_a_list_share_it_afterwards(replay):
+    class Writes(gymnasium.Wrapper):
+        def step(self, action):
+            self.log.append(action)
+            return super().step(action)
+
+    class Counts(gymnasium.Wrapper):
+        def step(self, action):
+            observation, _, *rest = super().step(action)
+            return observation, float(len(self.log)), *rest
+
+    writes = Writes(make())
+    counts = Counts(writes)
+    counts.log = writes.log = []
+    env = SnapshotWrapper(counts, replay=replay)
+    env.reset(options=HARD)
+    env.step("look")
+    saved = env.snapshot()
+    assert env.step("look")[1] == 2
+    env.restore(saved)
+    assert env.step("look")[1] == 2
+
+
+def test_an_episode_with_an_exception_is_not_replayed():
+    class Jams(gymnasium.Wrapper):
+        def step(self, action):
+            result = super().step(action)
+            if action == "jam":
+                raise RuntimeError("jammed")
+            return result
+
+    env = SnapshotWrapper(Jams(make()), replay=True)
+    env.reset(options=HARD)
+    with pytest.raises(RuntimeError, match="jammed"):
+        env.step("jam")
+    env.step("look")
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.snapshot()
+    env.reset(options=HARD)
+    env.restore(env.snapshot())
+
+
 def test_the_order_in_which_fields_came_does_not_matter():
     class Marked(gymnasium.Wrapper):
         def step(self, action):
