@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
 from typing import Any
 
+from hpl_gym.intercode_sql.functions import UNITS
 from hpl_gym.intercode_sql.result import Result
 from hpl_gym.intercode_sql.session import first_word, uncommented
 from hpl_gym.intercode_sql.tables import Column, Table, sqlglot
@@ -53,6 +55,11 @@ _MESSAGES = (
 )
 
 
+_TOO_COMPLICATED = Result(
+    error="The statement is too complicated: its meaning was not found in time"
+)
+
+
 class _TooLongError(Exception):
     """The parser took too many steps."""
 
@@ -60,13 +67,24 @@ class _TooLongError(Exception):
 @lru_cache(maxsize=4096)
 def translate(statement: str, database: str) -> str | Result:
     """Return a statement as SQLite writes it, or why it cannot be done."""
+    try:
+        return _translate(statement, database)
+    except RecursionError:  # how deep a statement may be nested must not depend on the caller
+        with ThreadPoolExecutor(1) as fresh:
+            again = fresh.submit(_translate, statement, database)
+            return _TOO_COMPLICATED if again.exception() else again.result()
+
+
+def _translate(statement: str, database: str) -> str | Result:
     module = sqlglot()
     try:
         dialect = module.Dialect.get_or_raise("mysql")
         parser = _parser()(dialect=dialect)
         parsed = [one for one in parser.parse(dialect.tokenize(statement), statement) if one]
     except _TooLongError:
-        return Result(error="The statement is too complicated: its meaning was not found in time")
+        return _TOO_COMPLICATED
+    except RecursionError:
+        raise
     except Exception as error:  # sqlglot stumbles over some malformed statements
         near = getattr(error, "errors", None) or [{}]
         place = statement[_offset(statement, near[0]) :][:80]
@@ -94,22 +112,52 @@ def translate(statement: str, database: str) -> str | Result:
         known = isinstance(form, exp.Literal) and {*re.findall("%(.)", form.name)} <= _FORMATS
         if not known:
             return Result(error="Names and other parts of a time cannot be formatted here")
+    if any(join.side == "FULL" for join in tree.find_all(exp.Join)):
+        near = statement[re.search(r"full", statement, re.IGNORECASE).start() :][:80]  # type: ignore[union-attr]
+        return Result(error=_SYNTAX.format(near=near, line=1))
+    for like in [*tree.find_all(exp.Like)]:
+        if not isinstance(like.parent, exp.Escape):
+            like.replace(exp.Escape(this=like.copy(), expression=exp.Literal.string("\\")))
+    for call in [*tree.find_all(exp.DateAdd, exp.DateSub)]:
+        unit = str(call.args.get("unit")).upper()
+        if unit not in UNITS:
+            return Result(error=f"INTERVAL in {unit} is not available here")
+        sign = 1 if isinstance(call, exp.DateAdd) else -1
+        parts = [call.this, call.expression, exp.Literal.string(unit), exp.Literal.number(sign)]
+        call.replace(exp.Anonymous(this="mysql_date_add", expressions=parts))
     for call in [*tree.find_all(exp.CurrentSchema)]:
         call.replace(exp.Literal.string(database))
     if tree.find(exp.Trunc):
         return Result(error="TRUNCATE() is not available here")
-    for call in [*tree.find_all(exp.Left, exp.Right, exp.Rand, exp.Length)]:
+    own = (exp.Left, exp.Right, exp.Rand, exp.Length, exp.Substring, exp.DateDiff)
+    for call in [*tree.find_all(*own)]:
         if isinstance(call, exp.Length) and not call.args.get("binary"):
             continue  # CHAR_LENGTH
         name = f"mysql_{type(call).__name__.lower()}"
-        arguments = [one for one in (call.this, call.args.get("expression")) if one]
-        call.replace(exp.Anonymous(this=name, expressions=arguments))
+        given = (call.args.get(part) for part in ("this", "expression", "start", "length"))
+        call.replace(exp.Anonymous(this=name, expressions=[one for one in given if one]))
     if isinstance(tree, exp.TruncateTable):
         return f'DELETE FROM "{tree.expressions[0].name}"'
     try:
-        return str(tree.sql("sqlite"))
+        return str(tree.sql(_sqlite()))
+    except RecursionError:
+        raise
     except Exception:
         return _refusal(statement)
+
+
+@cache
+def _sqlite() -> Any:
+    """Return SQLite's dialect, with names in backticks.
+
+    In double quotes, a name that is no column's would be a text.
+    """
+
+    class SQLite(sqlglot().dialects.SQLite):  # type: ignore[misc]
+        class Tokenizer(sqlglot().dialects.SQLite.Tokenizer):  # type: ignore[misc]
+            IDENTIFIERS = ("`",)
+
+    return SQLite
 
 
 @cache
@@ -149,7 +197,7 @@ def answer(
         query = (
             "SELECT lower(name), iif(type = 'view', 'VIEW', 'BASE TABLE') FROM sqlite_master "
             "WHERE type IN ('table', 'view') AND name LIKE ? AND name NOT LIKE 'sqlite!_%' "
-            "ESCAPE '!' ORDER BY name"
+            "ESCAPE '!' ORDER BY lower(name)"
         )
         found = connection.execute(query, (match[3] or "%",))
         return Result(tuple(str(row if match[1] else row[:1]) for row in found))
@@ -159,7 +207,8 @@ def answer(
         columns = _columns(connection, match[2], tables)
         if not columns:
             return Result(error=f"Table '{database}.{match[2]}' doesn't exist")
-        create = tables[match[2].lower()].create if match[2].lower() in tables else _made(columns)
+        known = _known(connection, match[2], tables)
+        create = known.create if known else _made(match[2], columns)
         return Result((str((match[2], create)),))
     if match := _COLUMNS.fullmatch(text):
         if match[1] and match[1].lower() != database.lower():
@@ -183,10 +232,9 @@ def message(text: str, database: str) -> str:
 def _columns(
     connection: sqlite3.Connection, name: str, tables: dict[str, Table]
 ) -> tuple[Column, ...]:
-    there = connection.execute("SELECT * FROM pragma_table_info(?)", (name,)).fetchall()
-    known = tables.get(name.lower())
-    if known is not None and [row[1] for row in there] == [row[0] for row in known.columns]:
+    if known := _known(connection, name, tables):
         return known.columns
+    there = connection.execute("SELECT * FROM pragma_table_info(?)", (name,)).fetchall()
     return tuple(
         (
             row[1],
@@ -200,9 +248,17 @@ def _columns(
     )
 
 
-def _made(columns: tuple[Column, ...]) -> str:
+def _known(connection: sqlite3.Connection, name: str, tables: dict[str, Table]) -> Table | None:
+    """Return a table of the dump, as long as it is as the dump made it."""
+    query = "SELECT sql FROM sqlite_master WHERE lower(name) = lower(?)"
+    made = connection.execute(query, (name,)).fetchone()
+    known = tables.get(name.lower())
+    return known if known and made == (known.sqlite,) else None
+
+
+def _made(name: str, columns: tuple[Column, ...]) -> str:
     body = ",\n".join(f"  `{row[0]}` {row[1]}" for row in columns)
-    return f"CREATE TABLE (\n{body}\n)"
+    return f"CREATE TABLE `{name}` (\n{body}\n)"
 
 
 def _explain(connection: sqlite3.Connection, query: str, database: str) -> Result:

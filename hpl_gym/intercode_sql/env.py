@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 
 import gymnasium
 
-from hpl_gym.cache import cache_folder, data_folder, from_anywhere
+from hpl_gym.cache import cache_folder, data_folder, from_anywhere, last_written
 from hpl_gym.core import (
     DataError,
     EnvironmentFaultError,
@@ -35,6 +35,7 @@ from hpl_gym.intercode_sql.questions import (
 from hpl_gym.intercode_sql.result import LOST, TOO_SLOW, Result
 from hpl_gym.intercode_sql.reward import score
 from hpl_gym.intercode_sql.session import Session
+from hpl_gym.intercode_sql.tables import as_name
 
 SHOWN = 350
 _BLOCK = re.compile(r"```(?:sql|mysql)?[ \t]*\n?(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
@@ -147,8 +148,12 @@ class InterCodeSQLEnv(TextEnv):
                 "indices is for the questions of a folder, and these are generated: name the "
                 "folder in data, or leave indices out."
             )
-        lists = tuple((name, Path(path)) for name, path in (indices or {}).items())
-        self.questions = _questions(folder, lists, databases, generator_seed)
+        if folder is None:
+            self.questions = _generated(databases, generator_seed)
+        else:
+            self.questions = _read(
+                folder, {name: from_anywhere(path) for name, path in (indices or {}).items()}
+            )
         if server == "auto":
             server = os.environ.get("HPL_MYSQL_DSN") or "sqlite"
         self.server = _server(str(server), self.questions)
@@ -253,7 +258,7 @@ class InterCodeSQLEnv(TextEnv):
 
         def actions() -> list[str]:
             tables = sorted({table_of(statement) for statement in statements})
-            looks = [f"{look} {table}" for table in tables for look in _LOOKS]
+            looks = [f"{look} {as_name(table)}" for table in tables for look in _LOOKS]
             return ["SHOW TABLES", *looks, "submit"]
 
         return LazyActions(actions)
@@ -288,15 +293,20 @@ def _folder(data: str | Path) -> Path | None:
     return None
 
 
+_generated = lru_cache(maxsize=8)(generated_questions)
+
+
+def _read(folder: Path, indices: dict[str, Path]) -> QuestionSet:
+    files = folder / "ic_spider_dbs.sql", folder / "ic_spider_dev.json"
+    written = tuple(map(last_written, (*files, *indices.values())))
+    return _kept(*files, tuple(indices.items()), written)
+
+
 @lru_cache(maxsize=8)
-def _questions(
-    folder: Path | None, indices: tuple[tuple[str, Path], ...], databases: int, seed: int
+def _kept(
+    dump: Path, questions: Path, indices: tuple[tuple[str, Path], ...], _written: object
 ) -> QuestionSet:
-    if folder is None:
-        return generated_questions(databases, seed)
-    return read_questions(
-        folder / "ic_spider_dbs.sql", folder / "ic_spider_dev.json", dict(indices)
-    )
+    return read_questions(dump, questions, dict(indices))
 
 
 _servers: dict[tuple[str, str, int], Server] = {}

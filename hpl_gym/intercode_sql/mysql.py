@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -62,6 +63,7 @@ class MySQLServer:
         self.address = address
         self._restart = restart
         self.dump = questions.databases
+        self._process = os.getpid()
         self._idle: dict[str, list[Any]] = defaultdict(list)
         self._watch = Watch(TIME_LIMIT + 1, self._kill)
         try:
@@ -148,21 +150,34 @@ class MySQLServer:
         else:
             close(connection)
 
-    def execute(self, connection: Any, statement: str) -> tuple[Result, int, bool]:
+    def execute(
+        self, connection: Any, statement: str, *, draws: bool = False
+    ) -> tuple[Result, int, bool]:
         """Run a statement.
+
+        Args:
+            connection: Where.
+            statement: What.
+            draws: Whether it may call RAND() without naming it.
 
         Returns:
             The result, the error's code (0: none), and whether the connection may go on.
 
         Raises:
             StatementLostError: The connection broke.
+            HPLGymError: This process was forked from the one that the server's connections are of.
         """
+        if os.getpid() != self._process:
+            raise HPLGymError(
+                "This environment's connections are those of another process: make the environment "
+                "in the process that plays it, after the fork."
+            )
         try:
             cursor = connection.cursor()
         except connector().Error as error:
             raise StatementLostError from error
         try:
-            if "rand" in statement.lower():
+            if draws or "rand" in statement.lower():
                 one, other = _seeds(statement)
                 cursor.execute(f"SET rand_seed1 = {one}, rand_seed2 = {other}")
             with self._watch.over(connection):

@@ -90,6 +90,7 @@ class PrivateCopy:
             load(admin, self.name, server.dump[original])
             server.make_account(admin, self.name, self.name, "ALL PRIVILEGES")
         self.broken = False
+        self._draws = False  # whether a view or routine of the episode's may call RAND()
         self._qualified = _qualified(original, server.dump[original])
         self._shown = _shown(original)
         try:
@@ -107,11 +108,12 @@ class PrivateCopy:
         """
         if self.broken:
             self._reopen()
-        result, code, good = self.server.execute(self._connection, statement)
+        self._draws = self._draws or "rand" in statement.lower()
+        result, code, good = self.server.execute(self._connection, statement, draws=self._draws)
         if code in _OTHER_DATABASE:
             here = self._here(statement)
             if here != statement:
-                result, code, good = self.server.execute(self._connection, here)
+                result, code, good = self.server.execute(self._connection, here, draws=self._draws)
         self.broken = not good
         rows = result.rows and tuple(map(self._as_original, result.rows))
         return Result(rows, result.error.replace(self.name, self.original))

@@ -20,8 +20,9 @@ class Result:
     """What a statement gave.
 
     Attributes:
-        rows: Each row as Python writes a tuple, at most `MOST_ROWS` of `MOST_CHARACTERS` together;
-            None where the statement has no rows to give, or failed.
+        rows: Each row as Python writes a tuple, at most `MOST_ROWS` of `MOST_CHARACTERS` together
+            (of a first row that is longer, the beginning); None where the statement has no rows to
+            give, or failed.
         error: The server's message; "" if the statement was done.
     """
 
@@ -44,6 +45,6 @@ def to_result(rows: Iterable[tuple[object, ...]]) -> tuple[Result, bool]:
         text = str(tuple(sorted(one) if isinstance(one, set) else one for one in row))
         room -= len(text)
         if room < 0 or len(texts) == MOST_ROWS:
-            return Result(tuple(texts)), False
+            return Result(tuple(texts) or (text[:MOST_CHARACTERS],)), False
         texts.append(text)
     return Result(tuple(texts)), True

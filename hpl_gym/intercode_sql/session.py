@@ -134,7 +134,7 @@ class Session:
                 continue
             if _was_not_run(after, result):
                 after = log
-            self._log, self._unlogged = after, after == log
+            self._log, self._unlogged = after, self._unlogged or after == log
             if copy.broken and after == log:  # what the connection held is made again by the log
                 self.close()
             return after, result

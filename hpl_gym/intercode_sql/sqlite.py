@@ -18,6 +18,7 @@ from typing import Any
 from hpl_gym.cache import cache_folder
 from hpl_gym.core import DataError
 from hpl_gym.intercode_sql.dialect import answer, message, translate
+from hpl_gym.intercode_sql.functions import FUNCTIONS, NOW
 from hpl_gym.intercode_sql.questions import QuestionSet, rows_of
 from hpl_gym.intercode_sql.result import (
     MOST_CHARACTERS,
@@ -38,45 +39,13 @@ _TEMPORARY = frozenset(
 )
 _LASTING = _TEMPORARY | {sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_SAVEPOINT}
 _CHANCE = frozenset(("random", "randomblob"))
+# The codes of a file that is not what was written.
+_DAMAGED = frozenset(
+    (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+)
 _MOST_PAGES = 50_000  # of 4 KiB, in a private copy
 _PATTERN = 1000  # bytes of a LIKE pattern
 _CHECK = 200  # steps of SQLite's machine between two looks at the clock
-_NOW = "2024-01-01 00:00:00"  # as on MySQL
-
-
-def _whole(value: Any) -> int:
-    """Return a number of characters as MySQL takes it: rounded, and 0 where it is no number."""
-    try:
-        return round(float(value))
-    except (ValueError, OverflowError):
-        return 0
-
-
-_FUNCTIONS: dict[tuple[str, int], Callable[..., Any]] = {
-    ("year", 1): lambda day: None if day is None else int(str(day)[:4]),
-    ("month", 1): lambda day: None if day is None else int(str(day)[5:7]),
-    ("day", 1): lambda day: None if day is None else int(str(day)[8:10]),
-    ("mysql_left", 2): lambda text, count: (
-        None if text is None or count is None else str(text)[: max(_whole(count), 0)]
-    ),
-    ("mysql_right", 2): lambda text, count: (
-        None
-        if text is None or count is None
-        else str(text)[-_whole(count) :]
-        if _whole(count) > 0
-        else ""
-    ),
-    ("mysql_length", 1): lambda value: (
-        None if value is None else len(value if isinstance(value, bytes) else str(value).encode())
-    ),
-    ("current_timestamp", 0): lambda: _NOW,
-    ("current_date", 0): lambda: _NOW[:10],
-    ("current_time", 0): lambda: _NOW[11:],
-    ("now", 0): lambda: _NOW,
-    ("sysdate", 0): lambda: _NOW,
-    ("curtime", 0): lambda: _NOW[11:],
-    ("unix_timestamp", 0): lambda: 1_704_067_200,
-}
 # SQLite's own functions that tell the time, with the number of arguments before it.
 _CLOCKS = {"date": 0, "time": 0, "datetime": 0, "julianday": 0, "unixepoch": 0, "strftime": 1}
 
@@ -116,13 +85,20 @@ class SharedDatabase:
 
     Args:
         path: Its file.
+
+    Raises:
+        DataError: It is not there, or damaged.
     """
 
     def __init__(self, path: Path) -> None:
         self.name = path.stem
+        self._path = path
         self._uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
         self._idle: list[sqlite3.Connection] = []
-        tables = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        try:
+            tables = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise self._damaged(error) from error
         self.tables = {
             one["name"].lower(): Table(
                 one["name"], one["create"], tuple(map(tuple, one["columns"]))
@@ -131,7 +107,11 @@ class SharedDatabase:
         }
 
     def read(self, statement: str) -> Result | None:
-        """Run a statement; None if it would have to write."""
+        """Run a statement; None if it would have to write.
+
+        Raises:
+            DataError: The file is not there, or damaged.
+        """
         with self._connection() as connection:
             result = _execute(connection, statement, self.name, self.tables)
         writes = "readonly database" in result.error or result.error == "not authorized"
@@ -152,14 +132,29 @@ class SharedDatabase:
         try:
             connection = self._idle.pop()
         except IndexError:
+            connection = self._open()
+        try:
+            yield connection
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(error) from error
+        finally:
+            self._idle.append(connection)
+
+    def _open(self) -> sqlite3.Connection:
+        try:
             connection = sqlite3.connect(
                 self._uri, uri=True, check_same_thread=False, isolation_level=None
             )
-            _prepare(connection, _FORBIDDEN | _LASTING)
-        try:
-            yield connection
-        finally:
-            self._idle.append(connection)
+        except sqlite3.Error as error:
+            raise self._damaged(error) from error
+        _prepare(connection, _FORBIDDEN | _LASTING)
+        return connection
+
+    def _damaged(self, error: Exception) -> DataError:
+        return DataError(
+            f"The database {self._path} cannot be read ({error}): delete the folder "
+            f"{self._path.parent}, and it is made anew."
+        )
 
 
 class PrivateCopy:
@@ -200,7 +195,7 @@ def _prepare(connection: sqlite3.Connection, forbidden: frozenset[int]) -> None:
     own = sqlite3.connect(":memory:", check_same_thread=False)
     for name, before in _CLOCKS.items():
         connection.create_function(name, -1, _clock(own, name, before), deterministic=True)
-    for (name, count), function in _FUNCTIONS.items():
+    for (name, count), function in FUNCTIONS.items():
         connection.create_function(name, count, function, deterministic=True)
     connection.create_collation("mysql", collate)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_CHARACTERS)
@@ -209,12 +204,12 @@ def _prepare(connection: sqlite3.Connection, forbidden: frozenset[int]) -> None:
 
 
 def _clock(own: sqlite3.Connection, name: str, before: int) -> Callable[..., Any]:
-    """Return one of SQLite's functions, run on a connection of its own, for which it is `_NOW`."""
+    """Return one of SQLite's functions, run on a connection of its own, for which it is `NOW`."""
 
     def call(*arguments: Any) -> Any:
-        given = [_NOW if str(one).lower() == "now" else one for one in arguments]
+        given = [NOW if str(one).lower() == "now" else one for one in arguments]
         if len(given) == before:
-            given.append(_NOW)
+            given.append(NOW)
         places = ", ".join("?" * len(given))
         return own.execute(f"SELECT {name}({places})", given).fetchone()[0]
 
@@ -243,6 +238,8 @@ def _execute(
         cursor.close()
         return result
     except (sqlite3.Error, sqlite3.Warning, OverflowError, ValueError) as error:
+        if vars(error).get("sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+            raise
         slow = str(error) == "interrupted"
         return Result(error=TOO_SLOW if slow else message(str(error), database))
     except (MemoryError, RecursionError):

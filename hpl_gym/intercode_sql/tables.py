@@ -130,6 +130,12 @@ def _bare_short(text: str) -> str:
     return "".join(one for one in apart if not unicodedata.combining(one)).rstrip(" ").upper()
 
 
+def as_name(table: str) -> str:
+    """Return a table's name as a statement names it, in backticks where it is a word of MySQL's."""
+    words = sqlglot().dialects.MySQL.Generator.RESERVED_KEYWORDS
+    return f"`{table}`" if table.lower() in words else table
+
+
 def sqlglot() -> Any:
     """Return the module that translates SQL.
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, overload
 
+from hpl_gym.cache import from_anywhere, last_written
 from hpl_gym.core import (
     DataError,
     HPLGymError,
@@ -93,7 +94,7 @@ class WebShopEnv(TextEnv):
             self._name = f"generated-{generator_seed}-{products}"
             self.catalog = _open(generated_catalog(products, generator_seed))
         else:
-            self.catalog = _open(Path(data).expanduser())
+            self.catalog = _open(from_anywhere(data))
             self._name = self.catalog.digest
         self._goal: Goal | None = None
 
@@ -219,6 +220,10 @@ class _Tasks(Sequence[Task]):
         return len(self._numbers)
 
 
-@lru_cache(maxsize=8)
 def _open(folder: Path) -> Catalog:
+    return _opened(folder, last_written(folder / "manifest.json"))
+
+
+@lru_cache(maxsize=8)
+def _opened(folder: Path, _written: tuple[int, int]) -> Catalog:
     return Catalog(folder)

@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 import subprocess
@@ -327,6 +328,34 @@ def test_data_is_found(monkeypatch, tmp_path):
     for data in ("auto", "real"):
         with pytest.raises(HPLGymError, match=r"HPL_DATA is set to .*/typo, which is no folder"):
             gymnasium.make("HPL/InterCodeSQL-v0", data=data)
+
+
+def test_files_that_were_written_anew_are_read_anew(tmp_path):
+    folder = write(tmp_path)
+    index = tmp_path / "train.json"
+
+    def tasks():
+        index_files = {"train": index}
+        env = gymnasium.make("HPL/InterCodeSQL-v0", data=folder, indices=index_files).unwrapped
+        return [task.task_id.rpartition("/")[2] for task in env.tasks("train")]
+
+    for numbers in ([0, 1], [2]):
+        index.write_text(json.dumps(numbers))
+        assert tasks() == list(map(str, numbers))
+
+
+def test_a_table_named_like_a_word_can_be_looked_at(tmp_path, server):
+    name = f"hpl_test_{uuid.uuid4().hex}"
+    dump = f"CREATE DATABASE {name};\nUSE {name};\nCREATE TABLE `show` (a int);\n"
+    questions = [{"db": name, "query": "?", "gold": "SELECT 1"}]
+    folder = write(tmp_path, f"{dump}INSERT INTO `show` VALUES (1);", questions)
+    where = "sqlite" if isinstance(server, SQLiteServer) else "private"
+    env = gymnasium.make("HPL/InterCodeSQL-v0", data=folder, server=where)
+    info = start(env, 0)[1]
+    assert "SELECT * FROM `show`" in info["admissible_actions"]
+    for action in info["admissible_actions"][:-1]:
+        assert env.step(action)[4]["valid"], action
+    env.close()
 
 
 @pytest.mark.parametrize(

@@ -353,6 +353,39 @@ def test_nothing_is_told_of_the_statements_of_others(mysql, ask):
     session.close()
 
 
+def test_what_the_connection_holds_besides_the_log_is_forgotten(mysql):
+    one, other = mysql.session(LIBRARY), mysql.session(LIBRARY)
+    log, _ = one.run((), "BEGIN")
+    log, _ = one.run(log, "SELECT * FROM book")
+    log, _ = one.run(log, "SET @x = 1")
+    assert one.run(log, "SELECT FOUND_ROWS()")[1] == other.run(log, "SELECT FOUND_ROWS()")[1]
+    one.close()
+    other.close()
+
+
+def test_chance_in_a_view_is_the_same_everywhere(mysql):
+    one, other = mysql.session(LIBRARY), mysql.session(LIBRARY)
+    log, _ = one.run((), "CREATE VIEW v AS SELECT RAND() AS r")
+    one.run(log, "SELECT r FROM v LIMIT 1")
+    assert one.run(log, "SELECT * FROM v")[1] == other.run(log, "SELECT * FROM v")[1]
+    one.close()
+    other.close()
+
+
+def test_connections_are_not_used_after_a_fork(mysql):
+    session = mysql.session(LIBRARY)
+    session.run((), "SELECT 1")
+    child = os.fork()
+    if not child:
+        try:
+            session.run((), "SELECT 2")
+            os._exit(1)
+        except HPLGymError as error:
+            os._exit(0 if "after the fork" in str(error) else 2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert session.run((), "SELECT 3")[1].text == "[(3,)]"
+
+
 def test_tables_and_texts_with_the_databases_name(mysql):
     dump = (
         "CREATE DATABASE `hpl_test_band`; USE `hpl_test_band`;"

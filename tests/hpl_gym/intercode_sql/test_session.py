@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hpl_gym.intercode_sql.result import MOST_ROWS, TOO_LONG, TOO_SLOW
+from hpl_gym.intercode_sql.result import MOST_CHARACTERS, MOST_ROWS, TOO_LONG, TOO_SLOW
 from hpl_gym.intercode_sql.session import first_word
 from tests.hpl_gym.intercode_sql.library import LIBRARY, OTHER
 
@@ -264,6 +264,52 @@ def test_left_and_right(session, look):
 def test_length_counts_bytes_and_char_length_characters(session):
     look = "SELECT LENGTH('\u00e9a'), CHAR_LENGTH('\u00e9a'), LENGTH(NULL), LENGTH(12)"
     assert run(session, look)[1] == "[(3, 2, None, 2)]"
+
+
+@pytest.mark.parametrize(
+    ("look", "row"),
+    [
+        (r"SELECT 'a%b' LIKE 'a\%b', 'axb' LIKE 'a\%b', 'axb' LIKE 'a|_b' ESCAPE '|'", (1, 0, 0)),
+        (r"SELECT 'a_b' NOT LIKE 'a\_b', 'axb' LIKE 'a_b'", (0, 1)),
+        ("SELECT SUBSTRING('abc', 0), SUBSTR('abc', -2), SUBSTR('abc', 2, 1)", ("", "bc", "b")),
+        ("SELECT SUBSTRING('abc', -5), SUBSTR('abc', 2, -1), SUBSTR(NULL, 1)", ("", "", None)),
+        ("SELECT DATEDIFF('2010-05-03 01:00:00', '2010-05-01 23:00:00')", (2,)),
+        ("SELECT DATEDIFF('2010-05-01', '2010-05-03'), DATEDIFF('x', '2010-05-03')", (-2, None)),
+        ("SELECT DATE_ADD('2010-01-31', INTERVAL 1 MONTH)", ("2010-02-28",)),
+        ("SELECT DATE_ADD('2014-10-22 10:00:00', INTERVAL 1 DAY)", ("2014-10-23 10:00:00",)),
+        ("SELECT DATE_SUB('2012-02-29', INTERVAL 1 YEAR)", ("2011-02-28",)),
+        ("SELECT DATE_SUB('2012-03-01', INTERVAL 2 HOUR)", ("2012-02-29 22:00:00",)),
+        ("SELECT DATE_ADD(NULL, INTERVAL 1 DAY)", (None,)),
+    ],
+)
+def test_texts_and_times_are_cut_and_compared_as_by_mysql(session, look, row):
+    assert run(session, look)[1] == f"[{row}]"
+
+
+@pytest.mark.parametrize(
+    ("statement", "column"),
+    [
+        ("SELECT `zoo` FROM book", "zoo"),
+        ("SELECT count(*) FROM book WHERE `titel` <> 'x'", "titel"),
+        ("SELECT title FROM book ORDER BY `prize`", "prize"),
+    ],
+)
+def test_a_name_in_backticks_is_no_text(session, statement, column):
+    assert run(session, statement)[1].startswith(
+        f"Error executing query: Unknown column '{column}' in '"
+    )
+
+
+def test_there_are_no_full_joins(session):
+    join = "SELECT * FROM book FULL OUTER JOIN author ON book.author_id = author.author_id"
+    assert "error in your SQL syntax" in run(session, join)[1]
+
+
+def test_a_first_row_that_is_too_long_is_cut(session):
+    long = "REPLACE(REPLACE('" + "a" * 1000 + f"', 'a', '{'b' * 500}'), 'x', 'y')"
+    _, text = run(session, f"SELECT {long}, {long}, {long}")
+    assert len(text) == MOST_CHARACTERS + len("[]")
+    assert text.startswith("[('bbb")
 
 
 def test_slow_statements_do_not_hold_up_others(server):

@@ -4,8 +4,11 @@ import sqlite3
 
 import pytest
 
-from hpl_gym.intercode_sql.sqlite import _FORBIDDEN, _LASTING, _prepare
-from tests.hpl_gym.intercode_sql.library import LIBRARY
+from hpl_gym.core import DataError
+from hpl_gym.intercode_sql.dialect import translate
+from hpl_gym.intercode_sql.questions import read_questions
+from hpl_gym.intercode_sql.sqlite import _FORBIDDEN, _LASTING, SQLiteServer, _prepare
+from tests.hpl_gym.intercode_sql.library import LIBRARY, write
 
 
 @pytest.mark.parametrize(
@@ -75,6 +78,7 @@ def test_what_is_asked_is_answered_as_by_mysql(sqlite, look, text):
         ("SELECT DATE_FORMAT('2020-01-02', title) FROM book", "cannot be formatted"),
         ("SELECT TRUNCATE(3.456, 1)", "not available"),
         ("SHOW FULL COLUMNS FROM book", "not available"),
+        ("SELECT DATE_ADD('2010-01-31', INTERVAL '1:1' HOUR_MINUTE)", "not available"),
         ("SHOW CREATE TABLE hpl_test_other.secret", "Access denied"),
     ],
 )
@@ -92,6 +96,59 @@ def test_tables_that_were_made_are_shown(sqlite):
         "('zoo', 'BASE TABLE')]"
     )
     session.close()
+
+
+def test_tables_are_listed_without_regard_to_case(tmp_path):
+    dump = (
+        "CREATE DATABASE `d`;\nUSE `d`;\n"
+        + "".join(f"CREATE TABLE `{name}` (`a` int);\n" for name in ("Beta", "alpha", "Gamma"))
+        + "INSERT INTO `alpha` VALUES (1);\n"
+    )
+    folder = write(tmp_path, dump, [{"db": "d", "query": "?", "gold": "SELECT 1"}])
+    server = SQLiteServer(
+        read_questions(folder / "ic_spider_dbs.sql", folder / "ic_spider_dev.json")
+    )
+    assert (
+        server.session("d").run((), "SHOW TABLES")[1].text == "[('alpha',), ('beta',), ('gamma',)]"
+    )
+
+
+def test_a_table_that_was_made_anew_is_shown_as_it_is(sqlite):
+    session = sqlite.session(LIBRARY)
+    log, _ = session.run((), "DROP TABLE author")
+    log, _ = session.run(log, "CREATE TABLE author (Author_ID TEXT, Name INT, Born TEXT)")
+    assert session.run(log, "DESC author")[1].text.startswith("[('Author_ID', 'text', 'YES'")
+    shown = session.run(log, "SHOW CREATE TABLE author")[1].text
+    assert "CREATE TABLE `author` (" in shown
+    assert "`Name` int" in shown
+    session.close()
+
+
+def test_what_is_too_deep_does_not_depend_on_the_callers_stack(sqlite):
+    def first_refused(depth):
+        if depth:
+            return first_refused(depth - 1)
+        translate.cache_clear()
+        session = sqlite.session(LIBRARY)
+        nested = (f"SELECT {'(' * count}1{')' * count}" for count in range(25, 60))
+        return next(count for count, one in enumerate(nested) if session.run((), one)[1].error)
+
+    assert first_refused(0) == first_refused(300)
+
+
+@pytest.mark.parametrize("ending", ["sqlite", "json"])
+def test_a_damaged_database_is_no_answer(questions, tmp_path, monkeypatch, ending):
+    monkeypatch.setenv("HPL_CACHE", str(tmp_path))
+    SQLiteServer(questions)
+    (path,) = tmp_path.rglob(f"{LIBRARY}.{ending}")
+    whole = path.read_bytes()
+    for left in (whole[: len(whole) // 3], None):
+        path.unlink()
+        if left is not None:
+            path.write_bytes(left)
+        with pytest.raises(DataError, match="delete the folder"):
+            SQLiteServer(questions).session(LIBRARY).run((), "SELECT * FROM book")
+        path.write_bytes(whole)
 
 
 def test_nothing_outside_is_reached(sqlite):

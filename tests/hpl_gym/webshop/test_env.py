@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 import hpl_gym  # noqa: F401
 from hpl_gym.core import DataError, HPLGymError, TextEnv, UnknownTaskError
+from hpl_gym.webshop.catalog import Catalog, build_catalog
 from hpl_gym.webshop.env import split_numbers
 from hpl_gym.webshop.generate import generate_products
 from hpl_gym.wrappers import ReActWrapper, SnapshotWrapper, TranscriptWrapper
+from tests.hpl_gym.webshop.shop import entries
 
 ROOT = Path(__file__).parents[3]
 walks = st.lists(st.integers(0, 1000), max_size=8)
@@ -175,6 +177,19 @@ def test_bad_arguments(tmp_path):
     for task_id in ("x", "generated-0-600/human/999999-0", "generated-1-600/human/0-0"):
         with pytest.raises(UnknownTaskError, match="no task"):
             make().reset(options={"task": task_id})
+
+
+def test_a_catalogue_is_the_one_that_lies_there_now(monkeypatch, tmp_path):
+    def digest():
+        return gymnasium.make("HPL/WebShop-v0", data="shop").unwrapped.data_digest
+
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        monkeypatch.chdir(tmp_path / place)
+        build_catalog(Path("shop"), entries(), seed=ord(place))
+        assert digest() == Catalog(Path("shop")).digest
+    build_catalog(Path("shop"), entries(), seed=3)
+    assert digest() == Catalog(Path("shop")).digest
 
 
 def test_a_cache_that_cannot_be_made(monkeypatch, tmp_path):
