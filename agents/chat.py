@@ -1,9 +1,10 @@
 """From conversations to token ids: stable under extension, with the agent's tokens marked.
 
 A chat template is applied piece by piece: what comes before the first reply, each reply, and what
-stands between two replies are tokenized each for itself and joined. So a longer conversation always
-begins with the very tokens of a shorter one, whatever the tokenizer would merge across the seam,
-and tokens that a model sampled are kept as they were.
+stands between two replies are tokenized each for itself (all but the first behind the token that
+ends a reply, since many tokenizers begin a text with a space) and joined. So a longer conversation
+always begins with the very tokens of a shorter one, whatever the tokenizer would merge across the
+seam, and tokens that a model sampled are kept as they were.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import takewhile
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ class ChatEncoder:
         # Many an end of a turn is special without being named.
         self._special = {*tokenizer.all_special_ids, *(id_ for id_, one in added if one.special)}
         self._pieces()
+        self._opening = lru_cache(maxsize=1024)(self._tokenize)
         self._tokens = lru_cache(maxsize=65_536)(self._tokens_after_end)
 
     def encode(self, conversation: Conversation, *, ask: bool) -> Encoded:
@@ -78,7 +80,7 @@ class ChatEncoder:
             ask: True ends with the header of the agent's next reply, for generation; False ends
                 after the last reply, for training.
         """
-        ids = self._tokenize(self._head.replace(_FIRST, conversation.observation))
+        ids = list(self._opening(self._head.replace(_FIRST, conversation.observation)))
         flags = [False] * len(ids)
         bounds = [len(ids)]
         last = len(conversation.turns) - 1
@@ -104,17 +106,18 @@ class ChatEncoder:
         return self._end[0]
 
     def decode(self, ids: tuple[int, ...]) -> str:
-        """Return the text of a reply's tokens, up to the first special one."""
-        said = list(takewhile(lambda one: one not in self._special, ids))
+        """Return the text of a reply's tokens, up to the first special one behind others."""
+        begun = dropwhile(self._special.__contains__, ids)
+        said = list(takewhile(lambda one: one not in self._special, begun))
         return str(self.tokenizer.decode(said, clean_up_tokenization_spaces=False)).strip()
 
-    def _tokenize(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+    def _tokenize(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _tokens_after_end(self, text: str) -> tuple[int, ...]:
-        """Tokenize a text that does not begin a chat, where many tokenizers would add a space."""
+        """Tokenize a text that does not begin a chat."""
         ids = self._tokenize(self._end_text + text)
-        return tuple(ids[ids.index(self.end_id) + 1 :])
+        return ids[ids.index(self.end_id) + 1 :]
 
     def _reply(self, text: str) -> str:
         lead, trail = self._around
@@ -167,7 +170,7 @@ class ChatEncoder:
                 "The tokenizer's chat template does not end replies with a special token; "
                 "set a template that does."
             )
-        self._end, self._end_text = tuple(ends), end_text
+        self._end, self._end_text = ends, end_text
         self._around = lead, after.removesuffix(end_and_user)
         self._head = head.replace(_SYSTEM, self.prompt)
         self._between = (end_and_user.removeprefix(end_text), tail)

@@ -254,12 +254,13 @@ def load_agent(
         HPLGymError: The model has no room for more than a reply.
         MissingExtraError: The backend is not installed.
     """
-    tokenizer, max_context = load_tokenizer(folder), longest_context(folder, max_new_tokens)
+    check_model(folder)
+    max_context = longest_context(folder, max_new_tokens)
     running: Backend
     if backend == "transformers":
         from hpl_gym.agents.backends.transformers import TransformersBackend
 
-        model, _ = load_model(folder, device)
+        model, tokenizer = load_model(folder, device)
         if model.device.type == "cpu":
             # In double precision, a reply does not depend on what else is in its batch.
             model.set_experts_implementation("eager")  # the grouped one is for single precision
@@ -268,10 +269,12 @@ def load_agent(
     elif backend == "vllm":
         from hpl_gym.agents.backends.vllm import VLLMBackend
 
+        tokenizer = load_tokenizer(folder)
         running = VLLMBackend(str(folder), max_model_len=max_context + max_new_tokens)
     else:
         from hpl_gym.agents.backends.openai import OpenAIBackend
 
+        tokenizer = load_tokenizer(folder)
         # The server batches them; a batch's last reply may take a while.
         running = OpenAIBackend(str(folder), concurrency=512, timeout=600.0)
     return LanguageModelAgent(

@@ -8,13 +8,13 @@ from pathlib import Path
 from hpl_gym.core import HPLGymError
 
 
-def last_written(path: Path) -> tuple[int, int]:
+def last_written(path: Path) -> tuple[int, int, int]:
     """Return what is another value when a file was written anew; zeros if it is not there."""
     try:
         state = path.stat()
     except OSError:
-        return 0, 0
-    return state.st_mtime_ns, state.st_ino
+        return 0, 0, 0
+    return state.st_mtime_ns, state.st_ino, state.st_size
 
 
 def from_anywhere(path: str | Path) -> Path:

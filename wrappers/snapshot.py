@@ -224,8 +224,8 @@ class SnapshotWrapper(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorAr
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Take a step."""
+        played = pickle.dumps(action) if self._recording else b""
         recording, self._recording = self._recording, None  # a step that raises ends it
-        played = pickle.dumps(action) if recording else b""
         observation, reward, terminated, truncated, info = super().step(action)
         if recording:
             outcome = pickle.dumps((observation, reward, terminated, truncated))
@@ -243,7 +243,9 @@ class SnapshotWrapper(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorAr
             SnapshotStackError: A wrapper or `info` holds what cannot be pickled.
         """
         if self._shown is None or (self._replays and not self._recording):
-            raise gymnasium.error.ResetNeeded("There is no episode to save: call reset() first.")
+            raise gymnasium.error.ResetNeeded(
+                "There is no episode to save, or an exception ended it: call reset() first."
+            )
         observation, info, terminated, truncated = self._shown
         base: Snapshot | Recording
         if self._recording:
@@ -305,17 +307,19 @@ class SnapshotWrapper(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorAr
         return env
 
     def _save(self) -> Fields:
-        fields = [
-            (f"{place}.{type(layer).__name__}.{name}", value)
-            for place, layer in enumerate(self._layers)
-            for name, value in sorted(_state(layer).items(), key=itemgetter(0))
-        ]
-        return Fields.hold("A wrapper", fields)
+        layers = [sorted(_state(layer).items(), key=itemgetter(0)) for layer in self._layers]
+        fields = [(f"{place}.{name}", one) for place, own in enumerate(layers) for name, one in own]
+        try:
+            return Fields.hold("The wrappers", fields)
+        except SnapshotStackError:
+            for layer, own in zip(self._layers, layers, strict=True):
+                Fields.hold(type(layer).__name__, own)  # says whose it is
+            raise
 
     def _load(self, layers: Fields) -> None:
         values: list[dict[str, Any]] = [{} for _ in self._layers]
         for field_, value in layers.copy().items():
-            place, _, name = field_.split(".", 2)
+            place, _, name = field_.partition(".")
             values[int(place)][name] = value
         for layer, own in zip(self._layers, values, strict=True):
             for name in _state(layer).keys() - own.keys():

@@ -71,8 +71,10 @@ def translate(statement: str, database: str) -> str | Result:
         return _translate(statement, database)
     except RecursionError:  # how deep a statement may be nested must not depend on the caller
         with ThreadPoolExecutor(1) as fresh:
-            again = fresh.submit(_translate, statement, database)
-            return _TOO_COMPLICATED if again.exception() else again.result()
+            try:
+                return fresh.submit(_translate, statement, database).result()
+            except RecursionError:
+                return _TOO_COMPLICATED
 
 
 def _translate(statement: str, database: str) -> str | Result:
@@ -113,17 +115,19 @@ def _translate(statement: str, database: str) -> str | Result:
         if not known:
             return Result(error="Names and other parts of a time cannot be formatted here")
     if any(join.side == "FULL" for join in tree.find_all(exp.Join)):
-        near = statement[re.search(r"full", statement, re.IGNORECASE).start() :][:80]  # type: ignore[union-attr]
+        near = re.sub(r"(?is)^.*?(?=\bFULL\b)", "", statement)[:80]
         return Result(error=_SYNTAX.format(near=near, line=1))
     for like in [*tree.find_all(exp.Like)]:
         if not isinstance(like.parent, exp.Escape):
-            like.replace(exp.Escape(this=like.copy(), expression=exp.Literal.string("\\")))
-    for call in [*tree.find_all(exp.DateAdd, exp.DateSub)]:
-        unit = str(call.args.get("unit")).upper()
+            _escape(like)
+    for call in [*tree.find_all(exp.DateAdd, exp.DateSub, exp.Add, exp.Sub, exp.Anonymous)]:
+        added = _added(call)
+        if added is None:
+            continue
+        time, amount, unit, sign = added
         if unit not in UNITS:
             return Result(error=f"INTERVAL in {unit} is not available here")
-        sign = 1 if isinstance(call, exp.DateAdd) else -1
-        parts = [call.this, call.expression, exp.Literal.string(unit), exp.Literal.number(sign)]
+        parts = [time, amount, exp.Literal.string(unit), exp.Literal.number(sign)]
         call.replace(exp.Anonymous(this="mysql_date_add", expressions=parts))
     for call in [*tree.find_all(exp.CurrentSchema)]:
         call.replace(exp.Literal.string(database))
@@ -133,17 +137,58 @@ def _translate(statement: str, database: str) -> str | Result:
     for call in [*tree.find_all(*own)]:
         if isinstance(call, exp.Length) and not call.args.get("binary"):
             continue  # CHAR_LENGTH
+        if isinstance(call, exp.Substring) and _from_the_front(call):
+            continue  # SQLite's own, which is faster, does the same
         name = f"mysql_{type(call).__name__.lower()}"
         given = (call.args.get(part) for part in ("this", "expression", "start", "length"))
         call.replace(exp.Anonymous(this=name, expressions=[one for one in given if one]))
     if isinstance(tree, exp.TruncateTable):
-        return f'DELETE FROM "{tree.expressions[0].name}"'
+        tree = exp.Delete(this=tree.expressions[0])
     try:
         return str(tree.sql(_sqlite()))
     except RecursionError:
         raise
     except Exception:
         return _refusal(statement)
+
+
+def _escape(like: Any) -> None:
+    """Let a backslash be the escape of a LIKE, as on MySQL; at the end it means itself."""
+    exp = sqlglot().exp
+    pattern = like.expression
+    if isinstance(pattern, exp.Literal) and re.search(r"(?<!\\)(\\\\)*\\\Z", pattern.name):
+        pattern.replace(exp.Literal.string(pattern.name + "\\"))
+    escape = exp.Escape(expression=exp.Literal.string("\\"))
+    like.replace(escape)
+    escape.set("this", like)
+
+
+def _added(call: Any) -> tuple[Any, Any, str, int] | None:
+    """Return the time, amount, unit and sign of an interval that is added; None without one."""
+    exp = sqlglot().exp
+    sign = -1 if isinstance(call, exp.DateSub | exp.Sub) else 1
+    if isinstance(call, exp.DateAdd | exp.DateSub):
+        return call.this, call.expression, str(call.args.get("unit")).upper(), sign
+    if isinstance(call, exp.Anonymous):
+        name = call.name.upper()
+        if name not in ("ADDDATE", "SUBDATE") or len(call.expressions) != 2:
+            return None
+        time, amount = call.expressions
+        sign = 1 if name == "ADDDATE" else -1
+        if not isinstance(amount, exp.Interval):
+            return time, amount, "DAY", sign
+    else:
+        time, amount = call.this, call.expression
+    if not isinstance(amount, exp.Interval):
+        return None
+    return time, amount.this, str(amount.args.get("unit")).upper(), sign
+
+
+def _from_the_front(call: Any) -> bool:
+    """Whether a SUBSTRING begins at a place that is written and counted from the front."""
+    given = [one for one in (call.args.get("start"), call.args.get("length")) if one]
+    written = all(isinstance(one, sqlglot().exp.Literal) and one.is_int for one in given)
+    return bool(given) and written and int(given[0].name) > 0
 
 
 @cache
@@ -153,11 +198,11 @@ def _sqlite() -> Any:
     In double quotes, a name that is no column's would be a text.
     """
 
-    class SQLite(sqlglot().dialects.SQLite):  # type: ignore[misc]
+    class BacktickedSQLite(sqlglot().dialects.SQLite):  # type: ignore[misc]
         class Tokenizer(sqlglot().dialects.SQLite.Tokenizer):  # type: ignore[misc]
             IDENTIFIERS = ("`",)
 
-    return SQLite
+    return BacktickedSQLite
 
 
 @cache
@@ -222,6 +267,7 @@ def answer(
 
 def message(text: str, database: str) -> str:
     """Return SQLite's error message as MySQL words it, where MySQL has one like it."""
+    text = text.replace("MYSQL_", "")  # our own name of a function of MySQL's
     for pattern, wording in _MESSAGES:
         match = re.fullmatch(pattern, text)
         if match:
@@ -250,7 +296,11 @@ def _columns(
 
 def _known(connection: sqlite3.Connection, name: str, tables: dict[str, Table]) -> Table | None:
     """Return a table of the dump, as long as it is as the dump made it."""
-    query = "SELECT sql FROM sqlite_master WHERE lower(name) = lower(?)"
+    query = (
+        "SELECT sql FROM (SELECT 1 AS place, * FROM sqlite_temp_master "
+        "UNION ALL SELECT 2, * FROM sqlite_master) "
+        "WHERE lower(name) = lower(?) AND type IN ('table', 'view') ORDER BY place"
+    )
     made = connection.execute(query, (name,)).fetchone()
     known = tables.get(name.lower())
     return known if known and made == (known.sqlite,) else None

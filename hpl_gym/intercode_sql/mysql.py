@@ -52,6 +52,7 @@ class MySQLServer:
 
     Attributes:
         name: What the server is, such as ``mariadb 10.11.14``.
+        process: The process that its connections are of.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class MySQLServer:
         self.address = address
         self._restart = restart
         self.dump = questions.databases
-        self._process = os.getpid()
+        self.process = os.getpid()
         self._idle: dict[str, list[Any]] = defaultdict(list)
         self._watch = Watch(TIME_LIMIT + 1, self._kill)
         try:
@@ -167,7 +168,7 @@ class MySQLServer:
             StatementLostError: The connection broke.
             HPLGymError: This process was forked from the one that the server's connections are of.
         """
-        if os.getpid() != self._process:
+        if os.getpid() != self.process:
             raise HPLGymError(
                 "This environment's connections are those of another process: make the environment "
                 "in the process that plays it, after the fork."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import time
@@ -132,6 +133,8 @@ class PrivateCopy:
 
     def drop(self) -> None:
         """Remove the copy and its account; what is left if that fails is removed later."""
+        if os.getpid() != self.server.process:  # it is the other process's
+            return
         close(self._connection)
         self._remove()
 

@@ -137,8 +137,7 @@ class SharedDatabase:
             yield connection
         except sqlite3.DatabaseError as error:
             raise self._damaged(error) from error
-        finally:
-            self._idle.append(connection)
+        self._idle.append(connection)
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -153,7 +152,7 @@ class SharedDatabase:
     def _damaged(self, error: Exception) -> DataError:
         return DataError(
             f"The database {self._path} cannot be read ({error}): delete the folder "
-            f"{self._path.parent}, and it is made anew."
+            f"{self._path.parent} and start again; it is made anew."
         )
 
 
@@ -223,7 +222,7 @@ def _execute(
     connection.set_progress_handler(lambda: time.monotonic() > end, _CHECK)
     # RAND() is the same wherever the statement runs.
     numbers = random.Random(statement)
-    connection.create_function("mysql_rand", 0, numbers.random)
+    connection.create_function("mysql_rand", -1, lambda *_: numbers.random())
     try:
         shown = answer(connection, statement, database, tables)
         if shown is not None:

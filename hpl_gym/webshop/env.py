@@ -225,5 +225,5 @@ def _open(folder: Path) -> Catalog:
 
 
 @lru_cache(maxsize=8)
-def _opened(folder: Path, _written: tuple[int, int]) -> Catalog:
+def _opened(folder: Path, _written: tuple[int, int, int]) -> Catalog:
     return Catalog(folder)

@@ -160,6 +160,7 @@ def test_a_reply_is_shown_as_it_was_sampled_up_to_its_first_special_token():
     assert encoder.decode((*ids, encoder.end_id)) == said
     pad = made.convert_tokens_to_ids("<|pad|>")
     assert encoder.decode((*ids, pad, *ids, encoder.end_id)) == said
+    assert encoder.decode((pad, *ids, encoder.end_id)) == said
 
 
 @pytest.mark.parametrize(

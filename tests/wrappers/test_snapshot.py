@@ -307,9 +307,11 @@ def test_an_episode_with_an_exception_is_not_replayed():
     with pytest.raises(RuntimeError, match="jammed"):
         env.step("jam")
     env.step("look")
-    with pytest.raises(gymnasium.error.ResetNeeded):
+    with pytest.raises(gymnasium.error.ResetNeeded, match="an exception ended it"):
         env.snapshot()
     env.reset(options=HARD)
+    with pytest.raises(Exception, match="pickle"):
+        env.step(lambda: "look")
     env.restore(env.snapshot())
 
 

@@ -377,13 +377,30 @@ def test_connections_are_not_used_after_a_fork(mysql):
     session.run((), "SELECT 1")
     child = os.fork()
     if not child:
+        told = False
         try:
             session.run((), "SELECT 2")
-            os._exit(1)
         except HPLGymError as error:
-            os._exit(0 if "after the fork" in str(error) else 2)
+            told = "after the fork" in str(error)
+        finally:
+            os._exit(0 if told else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert session.run((), "SELECT 3")[1].text == "[(3,)]"
+
+
+def test_a_fork_drops_no_copy_of_its_parents(mysql):
+    session = mysql.session(LIBRARY)
+    session.run((), "DELETE FROM book")
+    before = private_copies(mysql)
+    child = os.fork()
+    if not child:
+        try:
+            session.close()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert private_copies(mysql) == before != []
+    session.close()
 
 
 def test_tables_and_texts_with_the_databases_name(mysql):

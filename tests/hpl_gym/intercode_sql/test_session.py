@@ -280,6 +280,20 @@ def test_length_counts_bytes_and_char_length_characters(session):
         ("SELECT DATE_SUB('2012-02-29', INTERVAL 1 YEAR)", ("2011-02-28",)),
         ("SELECT DATE_SUB('2012-03-01', INTERVAL 2 HOUR)", ("2012-02-29 22:00:00",)),
         ("SELECT DATE_ADD(NULL, INTERVAL 1 DAY)", (None,)),
+        ("SELECT DATE_ADD('20100131', INTERVAL 1 MONTH)", ("2010-02-28",)),
+        ("SELECT DATE_ADD('2010/1/31', INTERVAL 2.5 DAY)", ("2010-02-03",)),
+        ("SELECT '2010-01-31' + INTERVAL 1 DAY", ("2010-02-01",)),
+        ("SELECT '2010-01-31' - INTERVAL 1 DAY", ("2010-01-30",)),
+        ("SELECT '2012-02-29' + INTERVAL 1 YEAR", ("2013-02-28",)),
+        ("SELECT ADDDATE('2010-01-31', 2)", ("2010-02-02",)),
+        ("SELECT SUBDATE('2010-01-31', INTERVAL 1 WEEK)", ("2010-01-24",)),
+        ("SELECT DATEDIFF('10-5-3', '2010-05-01abc')", (2,)),
+        ("SELECT DATEDIFF('2010-W01-1', '2010-01-01')", (None,)),
+        ("SELECT LEFT('abcdef', 2.5), RIGHT('abcdef', 0.5)", ("abc", "f")),
+        ("SELECT SUBSTRING('abcdef', 2.5)", ("cdef",)),
+        ("SELECT SUBSTRING('abcdef', '2.7'), MID('abcdef', '2x', 2)", ("bcdef", "bc")),
+        ("SELECT SUBSTRING(X'414243', 1, 2), LEFT(X'414243', 1)", (b"AB", b"A")),
+        (r"SELECT ('a%b' LIKE 'a\%b') LIKE '1', 'a\\' LIKE 'a\\'", (1, 1)),
     ],
 )
 def test_texts_and_times_are_cut_and_compared_as_by_mysql(session, look, row):
@@ -301,8 +315,23 @@ def test_a_name_in_backticks_is_no_text(session, statement, column):
 
 
 def test_there_are_no_full_joins(session):
-    join = "SELECT * FROM book FULL OUTER JOIN author ON book.author_id = author.author_id"
-    assert "error in your SQL syntax" in run(session, join)[1]
+    both = "ON book.author_id = author.author_id"
+    for join in (f"book FULL OUTER JOIN author {both}", f"book FULL JOIN author {both}"):
+        error = run(session, f"SELECT 'fuller' FROM {join}")[1]
+        assert error.startswith("Error executing query")
+        assert "fuller" not in error
+
+
+def test_a_table_whose_name_has_quotes_can_be_emptied(session):
+    log, _ = run(session, 'CREATE TABLE `od"d` (a int)', 'INSERT INTO `od"d` VALUES (1)')
+    log, result = session.run(log, 'TRUNCATE TABLE `od"d`')
+    assert not result.error
+    assert session.run(log, 'SELECT * FROM `od"d`')[1].text == "[]"
+
+
+def test_a_temporary_table_hides_another(session):
+    log, _ = run(session, "CREATE TEMPORARY TABLE author (x INT, y TEXT)")
+    assert session.run(log, "DESC author")[1].text.startswith("[('x', 'int")
 
 
 def test_a_first_row_that_is_too_long_is_cut(session):

@@ -3,6 +3,7 @@
 import sqlite3
 
 import pytest
+import sqlglot
 
 from hpl_gym.core import DataError
 from hpl_gym.intercode_sql.dialect import translate
@@ -149,6 +150,17 @@ def test_a_damaged_database_is_no_answer(questions, tmp_path, monkeypatch, endin
         with pytest.raises(DataError, match="delete the folder"):
             SQLiteServer(questions).session(LIBRARY).run((), "SELECT * FROM book")
         path.write_bytes(whole)
+
+
+def test_the_translators_own_dialect_is_left_alone(sqlite):
+    sqlite.session(LIBRARY).run((), "SELECT `title` FROM book")
+    assert sqlglot.transpile("SELECT `a`", read="mysql", write="sqlite") == ['SELECT "a"']
+
+
+def test_no_name_of_ours_is_shown(sqlite):
+    session = sqlite.session(LIBRARY)
+    assert "MYSQL_" not in session.run((), "SELECT SUBSTRING('abc')")[1].error.upper()
+    assert not session.run((), "SELECT RAND(5)")[1].error
 
 
 def test_nothing_outside_is_reached(sqlite):
