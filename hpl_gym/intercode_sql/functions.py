@@ -88,11 +88,13 @@ def _moment(value: Any) -> tuple[datetime, bool] | None:
     match = next(filter(None, (one.match(str(value)) for one in _DATES)), None)
     if match is None:
         return None
-    year, month, day, hour, minute, second, fraction = match.groups(default="0")
-    century = 0 if len(year) == 4 else 2000 if int(year) < 70 else 1900
-    clock = map(int, (hour, minute, second, f"{fraction[1:]:0<6}"[:6]))
+    *date, fraction = match.groups(default="0")
+    year, month, day, hour, minute, second = map(int, date)
+    if len(date[0]) == 2:
+        year += 2000 if year < 70 else 1900
+    micros = int(f"{fraction[1:]:0<6}"[:6])
     try:
-        return datetime(century + int(year), int(month), int(day), *clock), match[4] is not None
+        return datetime(year, month, day, hour, minute, second, micros), match[4] is not None
     except ValueError:
         return None
 
