@@ -187,15 +187,15 @@ def test_requests_are_spaced_tries_again_included(serve):
 
 
 def test_requests_that_come_at_once_wait_for_their_turns(monkeypatch):
-    now, waits = 5.0, []
+    clock, waits = iter((5.0, 5.0, 5.05, 9.0)), []
 
     async def sleep(seconds):
         waits.append(seconds)
 
     client = ChatClient("teacher", base_url="http://localhost", requests_per_minute=600)
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    for now in (5.0, 5.0, 5.05, 9.0):
+    for _ in range(4):
         with suppress(StopIteration):
             client._pace(None).send(None)
     assert waits == pytest.approx([0, 0.1, 0.15, 0])
