@@ -254,13 +254,15 @@ def load_agent(
         HPLGymError: The model has no room for more than a reply.
         MissingExtraError: The backend is not installed.
     """
-    check_model(folder)
+    if backend == "transformers":
+        model, tokenizer = load_model(folder, device)
+    else:
+        tokenizer = load_tokenizer(folder)
     max_context = longest_context(folder, max_new_tokens)
     running: Backend
     if backend == "transformers":
         from hpl_gym.agents.backends.transformers import TransformersBackend
 
-        model, tokenizer = load_model(folder, device)
         if model.device.type == "cpu":
             # In double precision, a reply does not depend on what else is in its batch.
             model.set_experts_implementation("eager")  # the grouped one is for single precision
@@ -269,12 +271,10 @@ def load_agent(
     elif backend == "vllm":
         from hpl_gym.agents.backends.vllm import VLLMBackend
 
-        tokenizer = load_tokenizer(folder)
         running = VLLMBackend(str(folder), max_model_len=max_context + max_new_tokens)
     else:
         from hpl_gym.agents.backends.openai import OpenAIBackend
 
-        tokenizer = load_tokenizer(folder)
         # The server batches them; a batch's last reply may take a while.
         running = OpenAIBackend(str(folder), concurrency=512, timeout=600.0)
     return LanguageModelAgent(
@@ -290,11 +290,13 @@ def longest_context(folder: str | Path, max_new_tokens: int) -> int:
     """Return the most tokens of a context: 6,000, or what the model has room for before a reply.
 
     Raises:
+        ModelFolderError: It is no model, or it cannot be read.
         HPLGymError: It has no room for more than a reply.
     """
     from transformers import AutoConfig
 
-    known = positions_of(AutoConfig.from_pretrained(str(folder)))
+    with _reading(folder):
+        known = positions_of(AutoConfig.from_pretrained(str(folder)))
     positions = known or _MAX_CONTEXT + max_new_tokens
     if positions <= max_new_tokens:
         raise HPLGymError(

@@ -35,7 +35,7 @@ def _number(value: Any) -> float:
     if isinstance(value, int | float):
         return value
     match = re.match(r"\s*[-+]?\d+", str(value))
-    return int(match[0]) if match else 0
+    return float(match[0]) if match else 0.0
 
 
 def _whole(value: Any) -> int:

@@ -288,16 +288,17 @@ def test_an_error_reaches_every_asker():
         run(backend, [bad])
 
 
+SMALL = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+}
+
+
 def test_layers_with_a_window_are_refused():
-    config = MistralConfig(
-        vocab_size=99,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        sliding_window=8,
-    )
+    config = MistralConfig(vocab_size=99, sliding_window=8, **SMALL)
     with pytest.raises(HPLGymError, match="without full attention"):
         TransformersBackend(MistralForCausalLM(config))
 
@@ -307,11 +308,8 @@ def test_positions_that_change_with_the_length_are_refused(kind):
     half = {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4} if kind == "longrope" else {}
     config = LlamaConfig(
         vocab_size=99,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
         max_position_embeddings=64,
+        **SMALL,
         rope_parameters={
             "rope_type": kind,
             "rope_theta": 1e4,
@@ -333,15 +331,6 @@ def test_models_without_given_positions_are_refused():
     )
     with pytest.raises(HPLGymError, match=r"Falcon.* positions of its tokens"):
         TransformersBackend(FalconForCausalLM(config))
-
-
-SMALL = {
-    "hidden_size": 16,
-    "intermediate_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-}
 
 
 def test_keys_and_values_of_different_widths_are_refused():
@@ -442,9 +431,11 @@ def test_positions_by_another_name_count(tmp_path):
 def test_a_folder_that_is_no_model(tmp_path):
     with pytest.raises(ModelFolderError, match="not a model folder"):
         load_model(tmp_path)
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ModelFolderError):
-        load_model(tmp_path)
+    for config in ("{}", "{", '{"model_type": "unheard-of"}'):
+        (tmp_path / "config.json").write_text(config)
+        for load in (load_model, load_agent, lambda folder: longest_context(folder, 50)):
+            with pytest.raises(ModelFolderError):
+                load(tmp_path)
 
 
 def counted(monkeypatch, some_model):

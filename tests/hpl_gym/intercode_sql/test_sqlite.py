@@ -161,6 +161,7 @@ def test_no_name_of_ours_is_shown(sqlite):
     session = sqlite.session(LIBRARY)
     assert "MYSQL_" not in session.run((), "SELECT SUBSTRING('abc')")[1].error.upper()
     assert not session.run((), "SELECT RAND(5)")[1].error
+    assert not session.run((), f"SELECT LEFT('abc', '{'9' * 5000}')")[1].error
 
 
 def test_nothing_outside_is_reached(sqlite):
